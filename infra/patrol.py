@@ -16,9 +16,8 @@ from tasks.orchestration.events import Resource
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, read_flow_runs
 from tasks.orchestration.suspension import awaited_run, place_of
 from tasks.review import deadlines
-from tasks.review.label_studio import LabelStudio
-from tasks.review.rounds import ReviewTool
-from tasks.settings import Settings
+from tasks.review.rounds import ToolName
+from tasks.review.tools import tool_of
 
 EVERY_S = 60.0
 CRASHED_SINCE = timedelta(hours=1)  # an older one was left to a person
@@ -130,26 +129,10 @@ def resume_reviews(now: datetime | None = None) -> None:
 def _waits_for_people(run: str, place: str | None) -> bool:
     """Return whether something is open where people answer; a tool that is away lets those of another go on."""
     try:
-        if place == ReviewTool.FRONT_PAGE:  # which resumes the run by itself
-            return True
-        return _is_open_in_cvat(run) if place == ReviewTool.CVAT else _is_open_in_label_studio(run)
-    except StudioError as error:
+        return tool_of(ToolName(place or ToolName.LABEL_STUDIO)).is_open(run, ASKING_S)
+    except (StudioError, ValueError) as error:
         logging.getLogger(__name__).warning("review %s: %s", run, error)
         return True
-
-
-def _is_open_in_label_studio(run: str) -> bool:
-    with LabelStudio(Settings(), ASKING_S) as tool:
-        project = tool.find_project(run)
-        return project is not None and tool.has_open_tasks(project)
-
-
-def _is_open_in_cvat(run: str) -> bool:
-    from tasks.review.cvat import Cvat  # its SDK takes 31 MB
-
-    with Cvat(Settings(), ASKING_S) as tool:
-        task = tool.find_task(run)
-        return task is not None and tool.has_open_jobs(task)
 
 
 def cancel_left_runs() -> None:

@@ -43,7 +43,7 @@ def keep_asked_images(archive: str, review: Round, answers: Answers) -> None:
         StorageError: The object store refuses, or does not answer.
     """
     asked = _AskedImages(
-        submitted=tuple(_checksums(review, {task.entry for task in answers.submitted})),
+        submitted=tuple(_checksums(review, answers.submitted)),
         skipped=tuple(_checksums(review, answers.skipped_entries)),
     )
     _RUNS.put(f"{_FOLDER}{archive}.json", _ASKED.dump_json(asked), "application/json")

@@ -6,7 +6,7 @@ to a task only once, so one that was left before they were there is deleted and 
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -22,10 +22,10 @@ from cvat_sdk.core.proxies.types import Location
 from cvat_sdk.exceptions import ApiException, OpenApiException
 
 from tasks.errors import StudioError, expected_found_fix, safe_repr
-from tasks.importing.annotations import Shape
 from tasks.review.answers import ReviewTask
-from tasks.review.cvat_format import FIX, IMAGE, read_export, to_annotations
-from tasks.review.rounds import RoundImage
+from tasks.review.cvat_format import DOCUMENT, FIX, name_files, read_export, to_annotations, to_document, to_labels
+from tasks.review.pictures import Shown
+from tasks.review.rounds import Round, to_shapes
 from tasks.settings import Settings
 
 TIMEOUT_S = 60.0
@@ -63,6 +63,38 @@ def _checked_answers() -> Iterator[None]:
         raise CvatError(expected_found_fix("an answer of CVAT", safe_repr(str(error), 300), FIX)) from error
 
 
+class CvatTool:
+    """Review in CVAT; every method raises CvatError, its unavailable kind, or CvatExportError."""
+
+    advice = (
+        "Correct the images of each job, and finish it, also where nothing is to be changed; delete images that are to "
+        "be left out."
+    )
+    answers_name = "answers.xml"
+    import_format = "cvat"
+
+    def show(self, run: str, description: str, review: Round, shown: Shown, folder: Path) -> str:  # noqa: ARG002
+        """Return the page of the task of a round, in which each image is once."""
+        with Cvat(Settings()) as server:
+            return f"{server.address}/tasks/{server.ensure_task(run, review, shown, folder)}"
+
+    def read(self, run: str, review: Round) -> list[ReviewTask]:
+        """Return the images of the task of a run; none if there is no such task."""
+        with Cvat(Settings()) as server:
+            task = server.find_task(run)
+            return [] if task is None else server.tasks(task, review)
+
+    def is_open(self, run: str, timeout_s: float) -> bool:
+        """Return whether a job waits for a person; a task that was deleted is made anew."""
+        with Cvat(Settings(), timeout_s) as server:
+            task = server.find_task(run)
+            return task is not None and server.has_open_jobs(task)
+
+    def documents(self, review: Round, exports: Mapping[str, str]) -> dict[str, bytes]:
+        """Return what was submitted as an export of a task."""
+        return {DOCUMENT: to_document(review.class_names, exports.items())}
+
+
 class Cvat:
     """A client, to be used in a `with`; every method raises CvatError, or its unavailable kind."""
 
@@ -94,33 +126,20 @@ class Cvat:
             self._client.logout()  # a password has opened a session
         self._client.close()
 
-    def task_page(self, task: int) -> str:
-        """Return where people find the jobs of a task."""
-        return f"{self.address}/tasks/{task}"
-
     @_checked_answers()
     def find_task(self, run: str) -> int | None:
         """Return the task of a flow run; None if there is none in which everything is."""
         return self._find(_title(run))
 
     @_checked_answers()
-    def ensure_task(
-        self,
-        run: str,
-        labels: Sequence[Mapping[str, Any]],
-        images: Mapping[str, RoundImage],
-        write_files: Callable[[], Sequence[Path]],
-        suggest: Callable[[RoundImage], Sequence[tuple[Shape, float]]],
-    ) -> int:
-        """Return the task of a flow run, which is made if there is none.
+    def ensure_task(self, run: str, review: Round, shown: Shown, folder: Path) -> int:
+        """Return the task of the round of a flow run, which is made if there is none; `folder` is for its images.
 
-        Args:
-            run: The flow run.
-            labels: Of the task.
-            images: By their names in CVAT.
-            write_files: Makes a file for each image, in that order and of that name.
-            suggest: Returns the shapes that are suggested in an image, and their scores.
+        Raises:
+            CvatError: As every method does.
+            ClassNameError: A class has no name, or one that CVAT would change.
         """
+        labels = to_labels(review.task, review.class_names)
         known = self._find(_title(run))
         if known is not None:
             return known
@@ -129,22 +148,26 @@ class Cvat:
             self._client.api_client.tasks_api.destroy(task)
             task = None
         if task is None:
-            wanted = {"name": _draft_title(run), "labels": [dict(each) for each in labels], "segment_size": JOB_IMAGES}
+            wanted = {"name": _draft_title(run), "labels": labels, "segment_size": JOB_IMAGES}
             made = self._client.tasks.create(wanted)
             task = int(made.id)
-            made.upload_data(write_files(), params={"image_quality": _QUALITY, "sorting_method": "predefined"})
-        self._suggest(task, [each["name"] for each in labels], images, suggest)
+            files = [folder / name for name in name_files(review)]
+            for file, image in zip(files, review.images, strict=True):
+                file.write_bytes(shown(image.entry)[1])
+            made.upload_data(files, params={"image_quality": _QUALITY, "sorting_method": "predefined"})
+        self._suggest(task, review)
         self._client.api_client.tasks_api.partial_update(task, patched_task_write_request={"name": _title(run)})
         return task
 
     @_checked_answers()
-    def tasks(self, task: int, entries: Mapping[str, str]) -> list[ReviewTask]:
-        """Return the images of a task, by their names in CVAT: those of a completed job were submitted, or deleted.
+    def tasks(self, task: int, review: Round) -> list[ReviewTask]:
+        """Return the images of the task of a round: those of a completed job were submitted, or deleted.
 
         Raises:
             CvatError: As every method does, or an image is not in the export.
             CvatExportError: The export cannot be read.
         """
+        entries = {name: image.entry for name, image in zip(name_files(review), review.images, strict=True)}
         frames, deleted = self._frames(task)
         finished = self._finished_frames(task, len(frames))
         drawn = self._export(task) if finished - deleted else {}
@@ -155,10 +178,8 @@ class Cvat:
                 if given and name not in drawn:
                     expected = f"image {safe_repr(name)} in the export of task {task}"
                     raise CvatError(expected_found_fix(expected, "none", "Retry this run."))
-                annotations = ({IMAGE: drawn[name]},) if given else ()
-                found.append(
-                    ReviewTask(entry=entry, annotations=annotations, skipped=int(number in finished & deleted))
-                )
+                submitted = drawn[name] if given else None
+                found.append(ReviewTask(entry=entry, submitted=submitted, skipped=number in finished & deleted))
         return found
 
     @_checked_answers()
@@ -180,15 +201,10 @@ class Cvat:
         found, _ = self._client.api_client.tasks_api.retrieve(task)
         return bool(getattr(found, "size", 0))
 
-    def _suggest(
-        self,
-        task: int,
-        class_names: Sequence[str],
-        images: Mapping[str, RoundImage],
-        suggest: Callable[[RoundImage], Sequence[tuple[Shape, float]]],
-    ) -> None:
+    def _suggest(self, task: int, review: Round) -> None:
         """Put the suggestions into a task, instead of whatever is drawn in it."""
         api = self._client.api_client.tasks_api
+        images = dict(zip(name_files(review), review.images, strict=True))
         meta, _ = api.retrieve_data_meta(task)
         sizes = [(each.name, (each.width, each.height)) for each in meta.frames]
         wanted = {name: (image.width, image.height) for name, image in images.items()}
@@ -199,14 +215,14 @@ class Cvat:
             raise CvatError(expected_found_fix(expected, f"{len(sizes):,}, different in {safe_repr(odd, 300)}", fix))
         listed = self._pages(self._client.api_client.labels_api.list, task_id=task)
         label_ids = {each.name: int(each.id) for each in listed}
-        if lacking := [name for name in class_names if name not in label_ids]:
+        if lacking := [name for name in review.class_names if name not in label_ids]:
             expected = f"labels {safe_repr(lacking, 300)} in task {task}"
             raise CvatError(expected_found_fix(expected, "none", "Delete the task in CVAT, then retry this run."))
         api.destroy_annotations(task)
         for start in range(0, len(sizes), _SENT_IMAGES):
             sent: dict[str, Any] = {"version": 0, "tags": [], "shapes": [], "tracks": []}
             for number, (name, _) in enumerate(sizes[start : start + _SENT_IMAGES], start):
-                for kind, made in to_annotations(suggest(images[name]), number, label_ids).items():
+                for kind, made in to_annotations(to_shapes(review.task, images[name]), number, label_ids).items():
                     sent[kind] += made
             api.partial_update_annotations("create", task, patched_labeled_data_request=sent)
 

@@ -20,9 +20,9 @@ from tasks.importing.annotations import Box, Outline, Pose, RotatedBox, Shape, T
 from tasks.parameters import ValidationPolicy
 from tasks.review.class_names import require_showable
 from tasks.review.pictures import shown_name
+from tasks.review.rounds import Round
 
 DOCUMENT = "annotations.xml"  # of an export
-IMAGE = "image"  # of an answer: the element of an image, as XML
 MAX_DOCUMENT_BYTES = 2**28
 _LONGEST_NAME = 64  # of a label
 _SHOWN_NAME = 60  # signs of the name of an image that people see
@@ -67,9 +67,10 @@ def to_labels(task: str, class_names: Sequence[str]) -> list[dict[str, Any]]:
     return [{"name": name, "type": _LABELS[task], "attributes": []} for name in class_names]
 
 
-def name_files(entries: Sequence[str]) -> list[str]:
+def name_files(review: Round) -> list[str]:
     """Return the name in CVAT of each image of a round: its number, and what of its own every system can write."""
-    return [f"{at:06d}-{_UNSAFE.sub('_', shown_name(entry))[-_SHOWN_NAME:]}" for at, entry in enumerate(entries)]
+    names = (_UNSAFE.sub("_", shown_name(image.entry))[-_SHOWN_NAME:] for image in review.images)
+    return [f"{at:06d}-{name}" for at, name in enumerate(names)]
 
 
 def to_annotations(

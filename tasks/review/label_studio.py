@@ -1,13 +1,16 @@
 """The server of Label Studio, by its API: a project for each round, found again by the id of its flow run."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
 
 from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.review.answers import ReviewTask
-from tasks.review.label_studio_format import IMAGE
+from tasks.review.label_studio_format import IMAGE, LabelStudioAnswers, labelling_configuration, to_results, to_task
+from tasks.review.pictures import Shown
+from tasks.review.rounds import Round, to_shapes
 from tasks.settings import Settings
 
 ENTRY = "entry"  # of the data of a task: the image that it is about
@@ -28,6 +31,37 @@ class LabelStudioUnavailableError(LabelStudioError):
     transient = True
 
 
+class LabelStudioTool(LabelStudioAnswers):
+    """Review in Label Studio; every method raises LabelStudioError, or its unavailable kind."""
+
+    advice = "Correct each image and submit it, also where nothing is to be changed, or skip it."
+
+    def show(self, run: str, description: str, review: Round, shown: Shown, folder: Path) -> str:  # noqa: ARG002
+        """Return where people go from one image of a project to the next; its list has no button to skip one."""
+        configuration = labelling_configuration(review)
+        with LabelStudio(Settings()) as server:
+            project = server.ensure_project(run, description, configuration)
+            present = {task.entry for task in server.tasks(project)}
+            model = f"{review.model_name} version {review.model_version}"
+            for image in review.images:
+                if image.entry not in present:
+                    results = to_results(to_shapes(review.task, image), image.width, image.height)
+                    server.add_image(project, image.entry, shown(image.entry), results, model)
+            return f"{server.address}/projects/{project}/data?labeling=1"
+
+    def read(self, run: str, review: Round) -> list[ReviewTask]:  # noqa: ARG002
+        """Return the images of the project of a run; none if there is no such project."""
+        with LabelStudio(Settings()) as server:
+            project = server.find_project(run)
+            return [] if project is None else list(server.tasks(project))
+
+    def is_open(self, run: str, timeout_s: float) -> bool:
+        """Return whether an image waits for a person; a project that was deleted is made anew."""
+        with LabelStudio(Settings(), timeout_s) as server:
+            project = server.find_project(run)
+            return project is not None and server.has_open_tasks(project)
+
+
 class LabelStudio:
     """A client, to be closed at the end of a `with`; every method raises LabelStudioError, or its unavailable kind."""
 
@@ -44,10 +78,6 @@ class LabelStudio:
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
-
-    def project_page(self, project: int) -> str:
-        """Return where people go from one image of a project to the next; its list has no button to skip one."""
-        return f"{self.address}/projects/{project}/data?labeling=1"
 
     def find_project(self, run: str) -> int | None:
         """Return the project of a flow run; None if there is none."""
@@ -139,8 +169,8 @@ class LabelStudio:
 
 def _to_review_task(task: Any) -> ReviewTask:  # noqa: ANN401 - JSON
     given = [each for each in task["annotations"] if not each.get("was_cancelled")]
-    skipped = len(task["annotations"]) - len(given)
-    return ReviewTask(entry=str(task["data"].get(ENTRY)), annotations=given, skipped=skipped)
+    skipped = len(given) < len(task["annotations"])
+    return to_task(str(task["data"].get(ENTRY)), given, skipped=skipped)
 
 
 def _has_fewer_answers(project: Any) -> bool:  # noqa: ANN401 - JSON

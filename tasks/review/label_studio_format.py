@@ -1,17 +1,21 @@
-"""What Label Studio is told of images: the labelling interface of a project, and a model's suggestions.
+"""What Label Studio is told of images and says of them: the labelling interface, suggestions, and answers.
 
 `tasks/importing/label_studio.py` reads what comes back: https://labelstud.io/guide/predictions.
 """
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
 from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, Shape, Tag
+from tasks.importing.label_studio import CONFIGURATION
+from tasks.review.answers import LONGEST_S, ReviewTask
 from tasks.review.class_names import require_showable
+from tasks.review.rounds import ANSWERS, Round
 
 IMAGE, CONTROL, POINTS = "image", "label", "keypoints"
 _CONTROLS = {  # of each task; the attributes say what a person may draw
@@ -22,6 +26,37 @@ _CONTROLS = {  # of each task; the attributes say what a person may draw
     "classify": 'Choices choice="single-radio" showInline="true" required="true"',
 }
 _POINT_PERCENT = 0.5  # of the width, in which a keypoint is drawn
+_KEPT = (  # of an annotation: others say how long ago something was
+    *("id", "result", "was_cancelled", "ground_truth", "lead_time"),
+    *("completed_by", "created_at", "updated_at"),
+)
+
+
+class LabelStudioAnswers:
+    """What is the same of each tool whose answers have the form of Label Studio."""
+
+    answers_name = ANSWERS
+    import_format = "label-studio"
+
+    def documents(self, review: Round, exports: Mapping[str, str]) -> dict[str, bytes]:
+        """Return what was submitted as an export of a project, and its labelling interface, which has the classes."""
+        return {
+            self.answers_name: f"[{', '.join(exports.values())}]".encode(),
+            CONFIGURATION: labelling_configuration(review).encode(),
+        }
+
+
+def to_task(entry: str, annotations: Sequence[Mapping[str, Any]], *, skipped: bool) -> ReviewTask:
+    """Return an image of annotations as the API gives them, exported the same as long as nobody changes them."""
+    kept = [{name: each[name] for name in _KEPT if name in each} for each in annotations]
+    export = json.dumps({"data": {IMAGE: entry}, "annotations": kept}) if kept else None
+    return ReviewTask(entry=entry, submitted=export, skipped=skipped, seconds=_seconds(annotations))
+
+
+def _seconds(annotations: Sequence[Mapping[str, Any]]) -> float | None:
+    told = [each.get("lead_time") for each in annotations]
+    known = [float(each) for each in told if isinstance(each, int | float) and math.isfinite(each) and each >= 0]
+    return min(sum(known), LONGEST_S) if known else None
 
 
 def point_names(keypoints: int) -> list[str]:
@@ -29,17 +64,17 @@ def point_names(keypoints: int) -> list[str]:
     return [f"point {number + 1}" for number in range(keypoints)]
 
 
-def labelling_configuration(task: str, class_names: Sequence[str], keypoints: int) -> str:
-    """Return the labelling interface of a project as XML; a pose has so many `keypoints`.
+def labelling_configuration(review: Round) -> str:
+    """Return the labelling interface of the project of a round as XML.
 
     Raises:
         ClassNameError: A class has no name, or one that Label Studio would change.
     """
-    require_showable(class_names)
-    control = _CONTROLS[task]
-    parts = [_control(control, CONTROL, "Choice" if task == "classify" else "Label", class_names)]
-    if task == "pose":
-        parts.append(_control("KeyPointLabels", POINTS, "Label", point_names(keypoints)))
+    require_showable(review.class_names)
+    kind = "Choice" if review.task == "classify" else "Label"
+    parts = [_control(_CONTROLS[review.task], CONTROL, kind, review.class_names)]
+    if review.task == "pose":
+        parts.append(_control("KeyPointLabels", POINTS, "Label", point_names(review.keypoints)))
     image = f'<Image name="{IMAGE}" value="${IMAGE}" zoom="true" zoomControl="true"/>'
     return f"<View>{image}{''.join(parts)}</View>"
 

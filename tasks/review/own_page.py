@@ -8,21 +8,22 @@ later answer replaces an earlier one.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.review.answers import LONGEST_S, ReviewTask
-from tasks.review.label_studio_format import CONTROL, to_results
-from tasks.review.pictures import for_browsers
+from tasks.review.label_studio_format import CONTROL, LabelStudioAnswers, labelling_configuration, to_results, to_task
+from tasks.review.pictures import Shown, for_browsers
 from tasks.review.rounds import (
     ANSWERS,
     CLOSED,
     PAGE,
-    ReviewTool,
     Round,
     RoundImage,
+    ToolName,
     image_key,
     to_shapes,
     unpack_round,
@@ -63,6 +64,35 @@ class PageAnswer(BaseModel):
 _ANSWER = TypeAdapter(PageAnswer)
 
 
+class FrontPageTool(LabelStudioAnswers):
+    """Review on the front page; every method raises StorageError."""
+
+    advice = (
+        "Keep, refuse or rename the suggestions of each image and submit it, also where nothing is to be changed. "
+        "Nothing can be drawn there: set an image aside in which an object is missing."
+    )
+
+    def show(self, run: str, description: str, review: Round, shown: Shown, folder: Path) -> str:  # noqa: ARG002
+        """Return the address of the page of a round.
+
+        Raises:
+            ClassNameError: An archive would not have a class as it is.
+        """
+        labelling_configuration(review)
+        return f"{Settings().addresses.front_page}/reviews/{run}"
+
+    def read(self, run: str, review: Round) -> Iterator[ReviewTask]:
+        """Yield the images of a round with what was answered."""
+        answered = _answered(run)
+        for number, image in enumerate(review.images):
+            found = (find_answer(run, number) or {}) if number in answered else {}
+            yield to_task(image.entry, found.get("annotations", ()), skipped=bool(found.get("skipped")))
+
+    def is_open(self, run: str, timeout_s: float) -> bool:  # noqa: ARG002
+        """Return True: the page itself has the run go on."""
+        return True
+
+
 @lru_cache(maxsize=8)
 def read_round(run: str) -> Round:
     """Return the round on this page that a flow run has prepared, which never changes.
@@ -72,16 +102,11 @@ def read_round(run: str) -> Round:
         StorageError: It has prepared none, or the object store does not answer.
     """
     review = unpack_round(_RUNS.read_text(f"{run}/review/round.json").encode())
-    if review.tool is not ReviewTool.FRONT_PAGE:
+    if review.tool is not ToolName.FRONT_PAGE:
         page = (_RUNS.get(f"{run}/review/{PAGE}") or b"").decode()
         fix = f"Answer there: {page}" if page else "The artifact `review` of its run will have the address."
         raise OtherToolError(expected_found_fix("a round on this page", f"one in {review.tool}", fix))
     return review
-
-
-def address_of(run: str) -> str:
-    """Return the address of the page of a round, for people."""
-    return f"{Settings().addresses.front_page}/reviews/{run}"
 
 
 def read_picture(run: str, number: int) -> tuple[str, bytes]:
@@ -145,16 +170,6 @@ def find_answer(run: str, number: int) -> dict[str, Any] | None:
     """Return the answer that is kept about the image of this number, as JSON; None if there is none."""
     stored = _RUNS.get(_key(run, number))
     return json.loads(stored) if stored else None
-
-
-def tasks(run: str, review: Round) -> Iterator[ReviewTask]:
-    """Yield the images of a round with what was answered."""
-    answered = _answered(run)
-    for number, image in enumerate(review.images):
-        found = (find_answer(run, number) or {}) if number in answered else {}
-        yield ReviewTask(
-            entry=image.entry, annotations=found.get("annotations", ()), skipped=int(found.get("skipped", 0))
-        )
 
 
 def list_answered(run: str, review: Round) -> list[bool]:

@@ -1,11 +1,14 @@
 """What a person sees of an image; the archive gets the original."""
 
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from tasks.media.images import decode_image, encode_jpeg
 
 SHOWN = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})  # by every browser, and taken by Label Studio
 _QUALITY = 95
+
+Shown = Callable[[str], tuple[str, bytes]]  # `for_browsers` of an entry of a round
 
 
 def for_browsers(entry: str, data: bytes) -> tuple[str, bytes]:

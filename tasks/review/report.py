@@ -11,7 +11,8 @@ from tasks.importing.importer import ImportSummary
 from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
 from tasks.review.answers import Answers
 from tasks.review.changes import Change, ReviewTotals
-from tasks.review.rounds import ReviewTool, Round
+from tasks.review.rounds import Round
+from tasks.review.tools import tool_of
 
 _SHOWN_CLASSES = 100
 _SHOWN_LOSSES = 20
@@ -21,17 +22,11 @@ def waiting_markdown(review: Round, page: str, deadline: datetime) -> str:
     """Return what a person is asked to do, where, and until when."""
     model = f"{escape_markdown(review.model_name)} version {review.model_version} (run {review.predictions_run})"
     wait = f"**[{len(review.images):,} images wait for a person]({page})**, with the suggestions of {model}."
-    advice = (
-        "Correct the images of each job, and finish it, also where nothing is to be changed; delete images that are to "
-        "be left out."
-        if review.tool is ReviewTool.CVAT
-        else "Correct each image and submit it, also where nothing is to be changed, or skip it."
-    )
     end = (
         f"This run goes on within a minute after the last one, and at {deadline:%Y-%m-%d %H:%M} UTC with what was "
         "submitted by then."
     )
-    parts = [wait, f"{advice} {end}", _limits(review.limits), _left_out(review.left_out)]
+    parts = [wait, f"{tool_of(review.tool).advice} {end}", _limits(review.limits), _left_out(review.left_out)]
     return "\n\n".join(filter(None, parts))
 
 

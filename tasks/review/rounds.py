@@ -16,14 +16,14 @@ from pydantic import TypeAdapter
 from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, Shape, Tag
 from tasks.vision.detections import VISIBLE
 
-ANSWERS, CVAT_ANSWERS = "answers.json", "answers.xml"  # beside round.json: what has come back, once it is an archive
+ANSWERS = "answers.json"  # beside round.json: what people have submitted, once it is an archive; of CVAT it is XML
 CLOSED = "closed"  # beside round.json while an archive is being made
 PAGE = "page.txt"  # beside round.json: where people answer
 _UNSAFE = re.compile(r"[^\w. ()/-]|(?<![^/])\.+(?=/|$)")
 _MAX_ENTRY = 200
 
 
-class ReviewTool(StrEnum):
+class ToolName(StrEnum):
     """Where people answer."""
 
     LABEL_STUDIO = "label-studio"
@@ -63,7 +63,7 @@ class Round:
     keypoints: int
     predictions_run: str
     images: tuple[RoundImage, ...]
-    tool: ReviewTool = ReviewTool.LABEL_STUDIO
+    tool: ToolName = ToolName.LABEL_STUDIO
     left_out: Mapping[str, int] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
 

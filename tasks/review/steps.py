@@ -1,6 +1,5 @@
 """Steps of review-images: the round is prepared, shown in the tool, and what comes back becomes an archive."""
 
-import json
 import zipfile
 import zlib
 from collections import Counter
@@ -14,7 +13,6 @@ from tasks.dataset.yolo_archive import add_label_origins
 from tasks.errors import StudioError, expected_found_fix
 from tasks.importing.import_records import ImportRecord, write_import
 from tasks.importing.importer import ImportSummary
-from tasks.importing.label_studio import CONFIGURATION
 from tasks.inference import publication
 from tasks.inference.done_inputs import read_answered
 from tasks.inference.image_lists import find_predictions_run, list_run_sources
@@ -27,37 +25,22 @@ from tasks.media.file_type import MediaKind
 from tasks.orchestration.current_run import log_step
 from tasks.orchestration.step import retried_step, step
 from tasks.parameters import ImportParams, ReviewParams
-from tasks.review import own_page
-from tasks.review.answers import Answers, ReviewTask, sort_answers
+from tasks.review.answers import Answers, sort_answers
 from tasks.review.comparison import Comparison, compare_with_archive
-from tasks.review.cvat_format import (
-    DOCUMENT,
-    IMAGE,
-    is_supported,
-    name_files,
-    require_supported,
-    to_document,
-    to_labels,
-)
-from tasks.review.label_studio import LabelStudio
-from tasks.review.label_studio_format import labelling_configuration, to_results
 from tasks.review.pictures import for_browsers
 from tasks.review.rounds import (
-    ANSWERS,
     CLOSED,
-    CVAT_ANSWERS,
     PAGE,
-    ReviewTool,
     Round,
     RoundImage,
     count_keypoints,
     image_key,
     name_entries,
     pack_round,
-    to_shapes,
     unpack_round,
 )
 from tasks.review.suggestion_limits import suggestion_limits
+from tasks.review.tools import choose_tool, tool_of
 from tasks.settings import Settings
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
@@ -189,21 +172,6 @@ def _choose_images(listed: str, predictions_run: str, most: int) -> tuple[dict[s
     return chosen, left_out
 
 
-def choose_tool(wanted: str, task: str, settings: Settings) -> ReviewTool:
-    """Return where people answer about a task: what is wanted, or, for `auto`, what there is.
-
-    Raises:
-        CvatTaskError: CVAT is wanted, and the task cannot be reviewed there.
-    """
-    if wanted == ReviewTool.CVAT:
-        require_supported(task)
-    if wanted != "auto":
-        return ReviewTool(wanted)
-    if settings.label_studio_url:
-        return ReviewTool.LABEL_STUDIO
-    return ReviewTool.CVAT if settings.cvat_url and is_supported(task) else ReviewTool.FRONT_PAGE
-
-
 def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> tuple[int, int] | str:
     """Copy an image beside the round, which may go meanwhile; return its CRC-32 and size, or what is wrong with it."""
     try:
@@ -221,48 +189,16 @@ def show_round(run: str, description: str, review: Round, folder: Path) -> str:
     """Have the tool show the images that it does not show yet; return the address for people.
 
     Raises:
-        LabelStudioError: Label Studio refuses or does not answer.
-        CvatError: The same of CVAT.
         ClassNameError: The tool cannot show a class.
-        StorageError: The object store does not answer.
+        StudioError: The tool or the object store refuses, or does not answer.
     """
-    page = _show(run, description, review, folder)
+
+    def shown(entry: str) -> tuple[str, bytes]:
+        return for_browsers(entry, _read_image(run, entry))
+
+    page = tool_of(review.tool).show(run, description, review, shown, folder)
     _RUNS.put(_key(run, PAGE), page.encode(), "text/plain")
     return page
-
-
-def _show(run: str, description: str, review: Round, folder: Path) -> str:
-    if review.tool is ReviewTool.CVAT:
-        return _show_in_cvat(run, review, folder)
-    configuration = labelling_configuration(review.task, review.class_names, review.keypoints)
-    if review.tool is ReviewTool.FRONT_PAGE:
-        return own_page.address_of(run)
-    with LabelStudio(Settings()) as tool:
-        project = tool.ensure_project(run, description, configuration)
-        present = {task.entry for task in tool.tasks(project)}
-        model = f"{review.model_name} version {review.model_version}"
-        for image in review.images:
-            if image.entry not in present:
-                results = to_results(to_shapes(review.task, image), image.width, image.height)
-                shown = for_browsers(image.entry, _read_image(run, image.entry))
-                tool.add_image(project, image.entry, shown, results, model)
-        return tool.project_page(project)
-
-
-def _show_in_cvat(run: str, review: Round, folder: Path) -> str:
-    from tasks.review.cvat import Cvat  # its SDK takes a second to import
-
-    names = name_files([image.entry for image in review.images])
-    images = dict(zip(names, review.images, strict=True))
-
-    def write_files() -> list[Path]:
-        for name, image in images.items():
-            (folder / name).write_bytes(for_browsers(image.entry, _read_image(run, image.entry))[1])
-        return [folder / name for name in names]
-
-    with Cvat(Settings()) as tool:
-        labels = to_labels(review.task, review.class_names)
-        return tool.task_page(tool.ensure_task(run, labels, images, write_files, partial(to_shapes, review.task)))
 
 
 @retried_step
@@ -270,30 +206,10 @@ def read_answers(run: str, review: Round) -> Answers:
     """Return what people have answered so far.
 
     Raises:
-        LabelStudioError: Label Studio refuses or does not answer.
-        CvatError: The same of CVAT.
-        CvatExportError: What CVAT gives cannot be read.
+        StudioError: The tool refuses, does not answer, or gives what cannot be read.
     """
-    return sort_answers([image.entry for image in review.images], {task.entry: task for task in _tasks(run, review)})
-
-
-def _tasks(run: str, review: Round) -> list[ReviewTask]:
-    if review.tool is ReviewTool.FRONT_PAGE:
-        return list(own_page.tasks(run, review))
-    if review.tool is ReviewTool.CVAT:
-        return _tasks_in_cvat(run, review)
-    with LabelStudio(Settings()) as tool:
-        project = tool.find_project(run)
-        return [] if project is None else list(tool.tasks(project))
-
-
-def _tasks_in_cvat(run: str, review: Round) -> list[ReviewTask]:
-    from tasks.review.cvat import Cvat
-
-    entries = [image.entry for image in review.images]
-    with Cvat(Settings()) as tool:
-        task = tool.find_task(run)
-        return [] if task is None else tool.tasks(task, dict(zip(name_files(entries), entries, strict=True)))
+    tasks = tool_of(review.tool).read(run, review)
+    return sort_answers([image.entry for image in review.images], {task.entry: task for task in tasks})
 
 
 @contextmanager
@@ -329,28 +245,18 @@ def pack_answers(run: str, review: Round, answers: Answers, folder: Path) -> Pat
         raise NothingToReviewError(expected_found_fix("that somebody submits an image", found, fix))
     source = folder / "answers.zip"
     with zipfile.ZipFile(source, "w") as written:
-        for name, text in _documents(review, answers).items():
+        for name, text in tool_of(review.tool).documents(review, answers.submitted).items():
             written.writestr(zipfile.ZipInfo(name), text)
-        for task in answers.submitted:
-            written.writestr(zipfile.ZipInfo(task.entry), _read_image(run, task.entry))
+        for entry in answers.submitted:
+            written.writestr(zipfile.ZipInfo(entry), _read_image(run, entry))
     return source
-
-
-def _documents(review: Round, answers: Answers) -> dict[str, bytes]:
-    """Return what was submitted in the format of the tool, by the names of the files, and what is read beside it."""
-    if review.tool is ReviewTool.CVAT:
-        images = ((task.entry, task.annotations[0][IMAGE]) for task in answers.submitted)
-        return {DOCUMENT: to_document(review.class_names, images)}
-    configuration = labelling_configuration(review.task, review.class_names, review.keypoints)
-    given = json.dumps([task.export for task in answers.submitted])
-    return {ANSWERS: given.encode(), CONFIGURATION: configuration.encode()}
 
 
 def import_params(review: Round, params: ReviewParams) -> ImportParams:
     """Return how the answers of a round become an archive."""
     chosen = params.model_dump(include={"val", "seed", "groups"})
-    kind = "cvat" if review.tool is ReviewTool.CVAT else "label-studio"
-    return ImportParams.model_validate({"format": kind, "task": review.task, "split": "new"} | chosen)
+    given = {"format": tool_of(review.tool).import_format, "task": review.task, "split": "new"}
+    return ImportParams.model_validate(given | chosen)
 
 
 @step
@@ -387,17 +293,14 @@ def keep_answers(run: str, review: Round, answers: Answers) -> None:
     Raises:
         StorageError: The object store refuses, or does not answer.
     """
-    _RUNS.put(_key(run, answers_name(review)), next(iter(_documents(review, answers).values())))
+    tool = tool_of(review.tool)
+    document, *_ = tool.documents(review, answers.submitted).values()
+    _RUNS.put(_key(run, tool.answers_name), document)
 
 
 def answers_address(run: str, review: Round) -> str:
     """Return where the answers of a round are kept, as the tool gave them."""
-    return f"s3://{Bucket.RUNS}/{_key(run, answers_name(review))}"
-
-
-def answers_name(review: Round) -> str:
-    """Return the name of the file of the answers of a round."""
-    return CVAT_ANSWERS if review.tool is ReviewTool.CVAT else ANSWERS
+    return f"s3://{Bucket.RUNS}/{_key(run, tool_of(review.tool).answers_name)}"
 
 
 def _key(run: str, name: str) -> str:

@@ -17,7 +17,8 @@ from infra.patrol import REVIEWS, cancel_left_runs, patrol, resume_pipelines, re
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.child_runs import PIPELINE, child_tag
 from tasks.review.deadlines import expiry_of
-from tasks.review.rounds import ReviewTool
+from tasks.review.label_studio import LabelStudioTool
+from tasks.review.rounds import ToolName
 from tests.cvat import TOKEN, Task, run_cvat
 
 
@@ -96,13 +97,13 @@ def test_a_review_in_cvat_waits_until_its_jobs_are_completed(
     with run_cvat() as server:
         monkeypatch.setenv("CVAT_URL", server.address)
         monkeypatch.setenv("CVAT_ACCESS_TOKEN", TOKEN)
-        assert not patrol_module._waits_for_people(run, ReviewTool.CVAT)  # its task was deleted: it is made anew
+        assert not patrol_module._waits_for_people(run, ToolName.CVAT)  # its task was deleted: it is made anew
         server.tasks[1] = Task(1, f"review {run}", [], 1, jobs=job)
-        assert patrol_module._waits_for_people(run, ReviewTool.CVAT)
+        assert patrol_module._waits_for_people(run, ToolName.CVAT)
         job[0] = "completed"
-        assert not patrol_module._waits_for_people(run, ReviewTool.CVAT)
+        assert not patrol_module._waits_for_people(run, ToolName.CVAT)
     with caplog.at_level(logging.WARNING):
-        assert patrol_module._waits_for_people(run, ReviewTool.CVAT)
+        assert patrol_module._waits_for_people(run, ToolName.CVAT)
     assert f"review {run}: Expected an answer of CVAT" in caplog.text
 
 
@@ -118,13 +119,13 @@ def test_a_review_goes_on_when_nothing_is_open_or_its_time_is_over(
     name: str,
 ) -> None:
     """One that a person has suspended stays so, and so does a run of another flow."""
-    monkeypatch.setattr(patrol_module, "_is_open_in_label_studio", lambda _: is_open)
+    monkeypatch.setattr(LabelStudioTool, "is_open", lambda *_: is_open)
     expiry = expiry_of(datetime.now(UTC) + timedelta(hours=hours))
     review = start(REVIEWS, Suspended(pause_expiration_time=expiry))
     by_hand = start(REVIEWS, Suspended())
     other = start("deploy-model", Suspended(pause_expiration_time=expiry))
     on_page: State[Any] = Suspended(pause_expiration_time=expiry)
-    on_page.state_details.pause_key = ReviewTool.FRONT_PAGE  # the page itself has it go on
+    on_page.state_details.pause_key = ToolName.FRONT_PAGE  # the page itself has it go on
     page_review = start(REVIEWS, on_page)
     resume_reviews()
     assert client.read_flow_run(review).state_name == name

@@ -9,7 +9,7 @@ from tasks.importing.importer import ImportSummary, import_archive
 from tasks.importing.label_studio import CONFIGURATION
 from tasks.parameters import ImportParams
 from tasks.review.label_studio_format import labelling_configuration, to_results
-from tasks.review.rounds import ReviewTool, Round, RoundImage, to_shapes
+from tasks.review.rounds import Round, RoundImage, ToolName, to_shapes
 from tests.tasks.importing import sources
 
 Results = list[dict[str, Any]]
@@ -34,7 +34,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def review_round(task: str, *entries: str, tool: ReviewTool = ReviewTool.LABEL_STUDIO) -> Round:
+def review_round(task: str, *entries: str, tool: ToolName = ToolName.LABEL_STUDIO) -> Round:
     """A round in a tool, in which each image has the rows of its task."""
     rows = tuple(ROWS[task])
     return Round(
@@ -65,7 +65,7 @@ def returned(
     files: dict[str, bytes | str] = {
         **{image.entry: sources.jpeg(at, WIDTH, HEIGHT) for at, image in enumerate(review.images)},
         "tasks.json": json.dumps(tasks),
-        CONFIGURATION: labelling_configuration(review.task, review.class_names, review.keypoints),
+        CONFIGURATION: labelling_configuration(review),
     }
     source = sources.write_zip(folder / "source.zip", files)
     params = ImportParams(format="label-studio", task=review.task, split="new", val=0)

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.pipelines import steps as pipeline_steps
 from tasks.pipelines.rules import PipelineError
-from tasks.review.answers import Answers, ReviewTask
+from tasks.review.answers import Answers
 from tasks.review.asked_images import find_asked_images, keep_asked_images, list_reviewed_archives
 from tests.tasks.review.rounds import review_round
 
@@ -25,8 +25,7 @@ def answer(archive: str, *, is_made: bool = True) -> None:
     """Of three images, submit the first, set the second aside, and leave the third open."""
     review = review_round("detect", "a.jpg", "b.jpg", "c.jpg")
     images = tuple(replace(each, checksum=(number, 10)) for number, each in enumerate(review.images))
-    submitted = ReviewTask(entry="a.jpg", annotations=({"result": []},), skipped=0)
-    answers = Answers(submitted=(submitted,), skipped_entries=("b.jpg",), still_open=1)
+    answers = Answers(submitted={"a.jpg": "{}"}, seconds={}, skipped_entries=("b.jpg",), still_open=1)
     keep_asked_images.fn(archive, replace(review, images=images), answers)
     if is_made:
         boto3.client("s3").put_object(Bucket="datasets", Key=archive, Body=b"zip")

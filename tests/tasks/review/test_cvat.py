@@ -19,7 +19,8 @@ from tasks.review.changes import Change
 from tasks.review.comparison import compare_with_archive
 from tasks.review.cvat import Cvat, CvatError, CvatUnavailableError
 from tasks.review.cvat_format import CvatExportError, CvatTaskError
-from tasks.review.rounds import CVAT_ANSWERS, ReviewTool, Round
+from tasks.review.rounds import Round, ToolName
+from tasks.review.tools import choose_tool
 from tasks.settings import Settings
 from tests.cvat import PASSWORD, TOKEN, USER, CvatStandIn, Task, run_cvat
 from tests.tasks.importing import sources
@@ -54,7 +55,7 @@ def environment(server: CvatStandIn, store: dict[str, bytes], monkeypatch: pytes
 
 
 def _round(task: str = "detect") -> Round:
-    return review_round(task, *ENTRIES, tool=ReviewTool.CVAT)
+    return review_round(task, *ENTRIES, tool=ToolName.CVAT)
 
 
 def _show(review: Round, folder: Path) -> str:
@@ -100,14 +101,14 @@ def test_images_of_completed_jobs_are_submitted_and_deleted_ones_skipped(
     task.finish(0)
     task.shapes = [shape for shape in task.shapes if shape["frame"] != 0]
     answers = steps.read_answers.fn(RUN, review)
-    assert [each.entry for each in answers.submitted] == [ENTRIES[0]]
+    assert [*answers.submitted] == [ENTRIES[0]]
     assert (answers.skipped, answers.still_open) == (1, 3)
     path = steps.pack_answers.fn(RUN, review, answers, tmp_path)
     first = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["annotations.xml", ENTRIES[0]]
         steps.keep_answers.fn(RUN, review, answers)
-        assert archive.read("annotations.xml") == store[f"{RUN}/review/{CVAT_ANSWERS}"]
+        assert archive.read("annotations.xml") == store[f"{RUN}/review/answers.xml"]
     assert steps.pack_answers.fn(RUN, review, steps.read_answers.fn(RUN, review), tmp_path).read_bytes() == first
 
 
@@ -314,7 +315,7 @@ def test_what_an_export_says_besides_is_left_out_and_told(server: CvatStandIn, t
         f'<image name="{name}" width="{WIDTH}" height="{HEIGHT}">'
         '<box label="cell" xtl="nan" ytl="1" xbr="9" ybr="9"/><box label="cell" xtl="1" ytl="1" xbr="inf" ybr="9"/>'
         '<box label="new &lt;one&gt;" xtl="1" ytl="1" xbr="9e6" ybr="9"/></image>'
-        for name in ("../../etc/passwd", "000009-x.jpg", *cvat_format.name_files(ENTRIES))
+        for name in ("../../etc/passwd", "000009-x.jpg", *cvat_format.name_files(_round()))
     )
     server.edit = lambda _, path, answer: (
         (200, _zip(f"<annotations>{odd}</annotations>")) if path.endswith("/download") else answer
@@ -381,7 +382,7 @@ def test_lists_without_an_end_are_not_followed(server: CvatStandIn) -> None:
 
 def test_a_round_of_poses_is_refused_before_it_begins() -> None:
     with pytest.raises(CvatTaskError, match="a skeleton of CVAT has no box"):
-        steps.choose_tool("cvat", "pose", Settings())
+        choose_tool("cvat", "pose", Settings())
 
 
 def test_a_task_that_somebody_has_deleted_is_all_open(server: CvatStandIn) -> None:

@@ -24,7 +24,7 @@ from tasks.review.cvat_format import (
 )
 from tests.cvat import Task, export
 from tests.tasks.importing import sources
-from tests.tasks.review.rounds import HEIGHT, WIDTH
+from tests.tasks.review.rounds import HEIGHT, WIDTH, review_round
 
 ROUNDED = 0.005  # pixels, and degrees: an export has two decimals
 IMAGE = sources.jpeg(0, WIDTH, HEIGHT)
@@ -144,7 +144,7 @@ def test_a_name_in_cvat_is_one_that_every_system_can_write() -> None:
         "\u4e2d" * 199 + ".png",
         "x" * 196 + ".jpg",
     ]
-    named = name_files(entries)
+    named = name_files(review_round("detect", *entries))
     assert named == [
         *("000000-1.jpg", "000001-1.jpg", "000002-.._.TIF.jpg", "000003-_.png"),
         f"000004-{'x' * 56}.jpg",

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +73,12 @@ def test_a_keypoint_that_nobody_shows_keeps_its_place(tmp_path: Path) -> None:
 
 def test_the_labelling_interface_is_xml_whatever_the_classes_are_called() -> None:
     names = ["<!DOCTYPE x>", "]]>", "'\"&amp;", "$image", "日本"]
-    root = ElementTree.fromstring(labelling_configuration("detect", names, 0))
+    review = replace(review_round("detect"), class_names=tuple(names))
+    root = ElementTree.fromstring(labelling_configuration(review))
     assert [each.get("value") for each in root.iter("Label")] == names
     for name in ("", " cell", "a\x00b", "a\nb"):
         with pytest.raises(ClassNameError, match="Rename"):
-            labelling_configuration("detect", ["cell", name], 0)
+            labelling_configuration(replace(review, class_names=("cell", name)))
 
 
 def test_rotated_boxes_are_turned_round_their_first_corner() -> None:

@@ -6,8 +6,9 @@ from uuid import uuid4
 import pytest
 
 from tasks.review import own_page
-from tasks.review.own_page import AnswerError, OtherToolError, PageAnswer, read_answer
-from tasks.review.rounds import ANSWERS, CLOSED, PAGE, ReviewTool, Round, pack_round
+from tasks.review.answers import ReviewTask
+from tasks.review.own_page import AnswerError, FrontPageTool, OtherToolError, PageAnswer, read_answer
+from tasks.review.rounds import ANSWERS, CLOSED, PAGE, Round, ToolName, pack_round
 from tests.tasks.review.rounds import CLASS_NAMES, ROWS, review_round
 
 
@@ -44,13 +45,13 @@ def test_what_is_kept_comes_back_with_its_class_and_what_is_refused_does_not(tas
     review = review_round(task, "a.jpg", "b.jpg", "c.jpg")
     own_page.keep_answer("run", review, 0, PageAnswer(verdict="done", kept={"0": CLASS_NAMES[1]}, seconds=2.5))
     own_page.keep_answer("run", review, 2, PageAnswer(verdict="incomplete"))
-    first, unanswered, incomplete = own_page.tasks("run", review)
-    (annotation,) = first.annotations
+    first, unanswered, incomplete = FrontPageTool().read("run", review)
+    (annotation,) = json.loads(first.submitted or "")["annotations"]
     objects = [each for each in annotation["result"] if each["from_name"] == "label"]
     assert [each["value"][each["type"]] for each in objects] == [[CLASS_NAMES[1]]]
     assert {each.get("parentID", each["id"]) for each in annotation["result"]} == {"suggestion-0"}
     assert first.seconds == 2.5
-    assert (unanswered.is_open, incomplete.is_open, list(incomplete.annotations)) == (True, False, [])
+    assert (unanswered, incomplete) == (ReviewTask(entry="b.jpg"), ReviewTask(entry="c.jpg", skipped=True))
     assert own_page.list_answered("run", review) == [True, False, True]
 
 
@@ -58,8 +59,9 @@ def test_a_later_answer_replaces_an_earlier_one_and_an_image_with_nothing_on_it_
     review = review_round("detect", "a.jpg")
     own_page.keep_answer("run", review, 0, PageAnswer(verdict="skipped"))
     own_page.keep_answer("run", review, 0, PageAnswer(verdict="done"))
-    (task,) = own_page.tasks("run", review)
-    assert (task.skipped, [dict(each)["result"] for each in task.annotations]) == (0, [[]])
+    (task,) = FrontPageTool().read("run", review)
+    given = json.loads(task.submitted or "")["annotations"]
+    assert (task.skipped, [each["result"] for each in given]) == (False, [[]])
     assert (len(bucket.objects), own_page.list_answered("run", review)) == (1, [True])
 
 
@@ -76,8 +78,8 @@ def _keep_round(bucket: Bucket, review: Round) -> str:
     return run
 
 
-@pytest.mark.parametrize("tool", [ReviewTool.LABEL_STUDIO, ReviewTool.CVAT])
-def test_a_round_in_another_tool_is_refused_with_the_address_of_its_page(bucket: Bucket, tool: ReviewTool) -> None:
+@pytest.mark.parametrize("tool", [ToolName.LABEL_STUDIO, ToolName.CVAT])
+def test_a_round_in_another_tool_is_refused_with_the_address_of_its_page(bucket: Bucket, tool: ToolName) -> None:
     """What is answered on this page nobody would read."""
     run = _keep_round(bucket, review_round("detect", "a.jpg", tool=tool))
     with pytest.raises(OtherToolError, match="artifact `review`"):
@@ -89,7 +91,7 @@ def test_a_round_in_another_tool_is_refused_with_the_address_of_its_page(bucket:
 
 @pytest.mark.parametrize("name", [ANSWERS, CLOSED])
 def test_an_answer_that_the_archive_would_lack_is_refused(bucket: Bucket, name: str) -> None:
-    review = review_round("detect", "a.jpg", tool=ReviewTool.FRONT_PAGE)
+    review = review_round("detect", "a.jpg", tool=ToolName.FRONT_PAGE)
     run = _keep_round(bucket, review)
     assert own_page.read_round(run) == review
     bucket.objects[f"{run}/review/{name}"] = b""
@@ -99,7 +101,7 @@ def test_an_answer_that_the_archive_would_lack_is_refused(bucket: Bucket, name: 
 
 
 def test_who_answers_while_the_archive_is_begun_hears_that_it_may_be_too_late(bucket: Bucket) -> None:
-    review = review_round("detect", "a.jpg", tool=ReviewTool.FRONT_PAGE)
+    review = review_round("detect", "a.jpg", tool=ToolName.FRONT_PAGE)
     put = bucket.put
 
     def put_late(key: str, data: bytes, content_type: str) -> None:

@@ -42,7 +42,7 @@ def _page(task: str, folder: Path, seconds: dict[str, float]) -> tuple[str, list
     report = ReviewReport(
         archive="<u>.zip",
         review=review,
-        answers=Answers(submitted=(), skipped_entries=("a.jpg", "b.jpg"), still_open=1),
+        answers=Answers(submitted={}, seconds={}, skipped_entries=("a.jpg", "b.jpg"), still_open=1),
         totals=compared.totals,
         summary=summary,
         check="valid <q>",

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from tasks.importing.importer import ImportSummary
 from tasks.review.answers import Answers
 from tasks.review.changes import Change, ObjectChange, ReviewTotals
 from tasks.review.report import ReviewReport, review_markdown, review_sentence, waiting_markdown
-from tasks.review.rounds import ReviewTool
+from tasks.review.rounds import ToolName
 from tests.tasks.review.rounds import review_round
 
 SUMMARY = ImportSummary(
@@ -34,7 +36,7 @@ def test_the_page_has_what_was_drawn_beside_all_by_hand_and_what_is_missing() ->
     report = ReviewReport(
         archive="x.zip",
         review=review,
-        answers=Answers(submitted=(), skipped_entries=tuple("abcde"), still_open=6),
+        answers=Answers(submitted={}, seconds={}, skipped_entries=tuple("abcde"), still_open=6),
         totals=totals,
         summary=SUMMARY,
         check="valid",
@@ -64,7 +66,14 @@ def test_who_waits_is_told_where_and_until_when() -> None:
     assert "submit it" in page
 
 
-def test_in_cvat_people_finish_jobs() -> None:
-    review = replace(review_round("detect", "a.jpg"), tool=ReviewTool.CVAT)
-    page = waiting_markdown(review, "http://cvat/tasks/7", datetime(2026, 12, 1, 8, tzinfo=UTC))
-    assert "images of each job, and finish it" in page
+@pytest.mark.parametrize(
+    ("tool", "advice"),
+    [
+        (ToolName.CVAT, "images of each job, and finish it"),
+        (ToolName.LABEL_STUDIO, "Correct each image and submit it"),
+        (ToolName.FRONT_PAGE, "Nothing can be drawn there"),
+    ],
+)
+def test_people_are_told_what_they_can_do_in_their_tool(tool: ToolName, advice: str) -> None:
+    review = review_round("detect", "a.jpg", tool=tool)
+    assert advice in waiting_markdown(review, "http://tool/7", datetime(2026, 12, 1, 8, tzinfo=UTC))

@@ -15,9 +15,9 @@ from tasks.media.file_type import MediaKind
 from tasks.parameters import InferenceParams, ReviewParams
 from tasks.review import steps
 from tasks.review.answers import Answers, ReviewTask, sort_answers
+from tasks.review.label_studio_format import to_task
 from tasks.review.pictures import for_browsers
-from tasks.review.rounds import ANSWERS, CLOSED, ReviewTool, Round
-from tasks.settings import Settings
+from tasks.review.rounds import ANSWERS, CLOSED, Round, ToolName
 from tasks.tracking import registry
 from tests.tasks.review.rounds import review_round
 
@@ -97,25 +97,6 @@ def test_a_person_sees_formats_that_no_browser_shows_as_jpeg() -> None:
     assert for_browsers("media/day/1.PNG", b"png") == ("1.PNG", b"png")
 
 
-@pytest.mark.parametrize(
-    ("wanted", "task", "label_studio", "cvat", "tool"),
-    [
-        ("auto", "detect", "", "", ReviewTool.FRONT_PAGE),
-        ("auto", "detect", "http://labels", "", ReviewTool.LABEL_STUDIO),
-        ("auto", "pose", "http://labels", "http://cvat", ReviewTool.LABEL_STUDIO),
-        ("auto", "detect", "", "http://cvat", ReviewTool.CVAT),
-        ("auto", "pose", "", "http://cvat", ReviewTool.FRONT_PAGE),
-        ("front-page", "detect", "http://labels", "http://cvat", ReviewTool.FRONT_PAGE),
-        ("label-studio", "detect", "", "http://cvat", ReviewTool.LABEL_STUDIO),
-        ("cvat", "detect", "http://labels", "", ReviewTool.CVAT),
-    ],
-)
-def test_people_answer_where_they_can_draw_if_there_is_such_a_tool_and_nobody_says_otherwise(
-    wanted: str, task: str, label_studio: str, cvat: str, tool: ReviewTool
-) -> None:
-    assert steps.choose_tool(wanted, task, Settings(label_studio_url=label_studio, cvat_url=cvat)) is tool
-
-
 def test_a_round_without_an_answer_says_what_to_do(tmp_path: Path) -> None:
     review = review_round("detect", "a.jpg")
     with pytest.raises(steps.NothingToReviewError, match="retry this run"):
@@ -142,8 +123,8 @@ def test_a_round_is_open_again_if_no_archive_comes_of_it(monkeypatch: pytest.Mon
     """Such as after a failed check: people correct an answer, and try the run again."""
     store = _store(monkeypatch)
     store["run/review-images/a.jpg"] = b"jpeg"
-    review = review_round("detect", "a.jpg", tool=ReviewTool.FRONT_PAGE)
-    answers = sort_answers(["a.jpg"], {"a.jpg": ReviewTask(entry="a.jpg", annotations=[{"result": []}], skipped=0)})
+    review = review_round("detect", "a.jpg", tool=ToolName.FRONT_PAGE)
+    answers = sort_answers(["a.jpg"], {"a.jpg": ReviewTask(entry="a.jpg", submitted="{}")})
     with pytest.raises(StudioError, match="invalid"):
         _fail_the_check(store, review, answers, tmp_path)
     assert [*store] == ["run/review-images/a.jpg"]
@@ -159,8 +140,7 @@ def test_another_attempt_packs_the_same_bytes(tmp_path: Path, monkeypatch: pytes
     packed = []
     for ago in ("0 minutes", "1 hour"):
         drawn = {"id": 7, "result": [], "lead_time": 4.5, "created_ago": ago}
-        task = ReviewTask(entry="media/a.jpg", annotations=[drawn], skipped=0)
-        answers = sort_answers(["media/a.jpg"], {"media/a.jpg": task})
+        answers = sort_answers(["media/a.jpg"], {"media/a.jpg": to_task("media/a.jpg", [drawn], skipped=False)})
         monkeypatch.setattr(time, "time", lambda ago=ago: 1.7e9 + len(ago) * 3600)
         path = steps.pack_answers.fn("run", review_round("detect", "media/a.jpg"), answers, tmp_path)
         packed.append(path.read_bytes())
