@@ -100,7 +100,7 @@ register: setup ## a version of a model of weights that were trained elsewhere (
 select: setup ## the images from which a model would learn most (MODEL= INPUTS=street/ COUNT=100)
 	@$(if $(and $(MODEL),$(INPUTS)),,$(error expected a model and images: make select MODEL=shapes INPUTS=street/))$(STUDIO) select "$(MODEL)" $(INPUTS) $(if $(COUNT),--set selection.images=$(COUNT))
 
-review: setup ## have people correct what a model finds, in Label Studio (MODEL= INPUTS="street/" AS=x.zip)
+review: setup ## have people keep, refuse or correct what a model finds (MODEL= INPUTS="street/" AS=x.zip)
 	@$(if $(and $(MODEL),$(INPUTS),$(AS)),,$(error expected a model, images and an archive to make: make review MODEL=shapes INPUTS="street/" AS=x.zip))$(STUDIO) review "$(MODEL)" $(INPUTS) "$(AS)"
 
 loop: setup ## label images, have people correct some, train on all of it, serve what is better (MODEL= INPUTS="street/" EPOCHS= IMGSZ=)

@@ -26,9 +26,10 @@ from tasks.validation.report.markdown import report_sentence
 def review_images(
     model_name: ModelName, inputs: Inputs, archive: NewArchive, review: ReviewParams = ReviewParams()
 ) -> State:
-    """Have people correct in Label Studio or CVAT what a model finds in images, and make an archive of it.
+    """Have people keep, refuse or correct what a model finds in images, and make an archive of it.
 
-    The run is suspended while they draw, and goes on when each image was submitted or skipped. The report counts what
+    They draw in Label Studio or CVAT; on the front page, which is used without these, nothing can be drawn. The run is
+    suspended while they answer, and goes on when each image was submitted or skipped. The report counts what
     was accepted, moved, reclassed, added and deleted, beside drawing all by hand.
     """
     key = publication.require_free_name(archive)

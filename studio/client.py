@@ -140,9 +140,9 @@ class Studio:
         return self.start("label-images", model_name=model, inputs=list(inputs), archive=archive, labelling=labelling)
 
     def review(self, model: str, inputs: Sequence[str], archive: str, **review: object) -> Run:
-        """Have people correct in Label Studio or CVAT what a model finds in images, as `archive`.
+        """Have people keep, refuse or correct what a model finds in images, as `archive`.
 
-        Keywords are fields of ReviewParams. The run is suspended while people draw.
+        Keywords are fields of ReviewParams. The run is suspended while people answer.
         """
         return self.start("review-images", model_name=model, inputs=list(inputs), archive=archive, review=review)
 

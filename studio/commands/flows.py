@@ -269,7 +269,7 @@ def review(
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have people correct in Label Studio or CVAT what the champion finds in images, and make an archive of it."""
+    """Have people keep, refuse or correct what the champion finds in images, and make an archive of it."""
     parameters = {"model_name": model, "inputs": inputs, "archive": archive}
     _run("review-images", f"review with {model}", parameters, settings, wait=wait, as_json=as_json)
 

@@ -1,1 +1,1 @@
-"""Images that a person corrects in another tool, with the suggestions of a model in them."""
+"""Images in which people keep, refuse or correct what a model suggests."""

@@ -76,7 +76,7 @@ def name_files(review: Round) -> list[str]:
 def to_annotations(
     suggested: Sequence[tuple[Shape, float]], frame: int, label_ids: Mapping[str, int]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the tags and shapes of a frame: shapes in pixels of its image, with their scores from 0 to 1."""
+    """Return the tags and shapes of a frame: shapes in pixels of its image, with scores, 0 to 1; a tag has none."""
     tags, shapes = [], []
     for shape, confidence in suggested:
         about = {"label_id": label_ids[shape.class_name], "frame": frame, "source": "auto", "attributes": []}

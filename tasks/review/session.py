@@ -1,8 +1,8 @@
 """A round of review that goes on: the run of inference that it starts, and people who take their time.
 
-While people draw, the run is suspended and holds no place of a worker. `infra/patrol.py` resumes it when each image was
-submitted or skipped, or when the time is over: Label Studio refuses to call addresses of this machine, CVAT may not
-reach them, and what counts is read from their APIs anyway.
+While people answer, the run is suspended and holds no place of a worker. `infra/patrol.py` resumes it when each image
+was submitted or skipped, or when the time is over: Label Studio refuses to call addresses of this machine, CVAT may not
+reach them, and what counts is read from their APIs anyway. The front page resumes it by itself.
 """
 
 import time
