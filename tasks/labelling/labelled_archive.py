@@ -12,12 +12,13 @@ from tasks.dataset.label_origins import LabelOrigin, Origin
 from tasks.dataset.labels import LabelSpec, parse_labels
 from tasks.dataset.yolo_archive import YoloArchive
 from tasks.inference.image_lists import ListedImage
+from tasks.inference.results.parquet import Rows
 from tasks.inference.results.predicted_images import PredictedImage
 from tasks.inference.results.summary import ERROR, WARNING, Failure
 from tasks.inference.results.yolo_labels import to_label_lines
 from tasks.inference.work_plan import MediaSource
 from tasks.labelling.images import UsableImage
-from tasks.labelling.pictures import Doubt, DrawnImage, Rows, draw_labels
+from tasks.labelling.pictures import Doubt, DrawnImage, draw_labels
 from tasks.labelling.thresholds import LabelThreshold, sort_labels
 from tasks.media.errors import MediaError
 from tasks.merge.training_images import Checksum, TrainingImages

@@ -1,6 +1,6 @@
 """The window: images that a version has answered lately, and what it found in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.inference.results.chunk_reader import PICTURES, PREDICTIONS
+from tasks.inference.results.parquet import to_detections
 from tasks.monitoring.profiles import Doubles, Looks, Profile, profile_images
 from tasks.vision.detections import Detections
 
-_BOX = ("x1", "y1", "x2", "y2")
 _IMAGE = ("source", "width", "height")
-_DETECTION = ("source", "class_id", "confidence", *_BOX)
+_DETECTION = ("source", "class_id", "confidence", "x1", "y1", "x2", "y2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,23 +86,12 @@ def read_found(
     answered = [("model_version", "=", version)]
     table = pq.read_table(results / PICTURES, columns=[*_IMAGE, "frame"], filters=answered)
     images = table.filter(pc.is_null(table["frame"]))
-    chosen = images.take(np.sort(rng.permutation(images.num_rows)[:most])).to_pylist()
+    chosen = images.select(_IMAGE).take(np.sort(rng.permutation(images.num_rows)[:most])).to_pylist()
     wanted = [*answered, ("source", "in", [row["source"] for row in chosen])]
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in pq.read_table(results / PREDICTIONS, columns=[*_DETECTION], filters=wanted).to_pylist():
         if 0 <= row["class_id"] < classes:
             rows.setdefault(row["source"], []).append(row)
     most_rows = 1 if task == "classify" else None
-    found = [_detections(image, rows.get(image["source"], [])[:most_rows]) for image in chosen]
+    found = [to_detections(rows.get(image["source"], [])[:most_rows], **image) for image in chosen]
     return found, table.num_rows - images.num_rows
-
-
-def _detections(image: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Detections:
-    return Detections(
-        width=image["width"],
-        height=image["height"],
-        xyxy=np.array([[row[side] for side in _BOX] for row in rows], np.float32).reshape(-1, 4),
-        confidence=np.array([row["confidence"] for row in rows], np.float32),
-        class_id=np.array([row["class_id"] for row in rows], np.int32),
-        source=image["source"],
-    )

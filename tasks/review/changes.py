@@ -1,7 +1,7 @@
 """What a person has changed of the objects that a model suggested in an image, and how much drawing that was."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -107,19 +107,29 @@ class ReviewTotals:
             self.seconds.append(seconds)
 
     @property
-    def changes(self) -> Mapping[Change, int]:
+    def changes(self) -> Counter[Change]:
         """How often each change was made, over all classes."""
         return sum(self.by_class.values(), Counter[Change]())
 
     @property
     def drawn(self) -> int:
-        """The objects that a person had to draw: added, or moved, as that takes about as long."""
-        return self.changes[Change.ADDED] + self.changes[Change.MOVED]
+        """The objects that a person had to draw."""
+        return count_drawn(self.changes)
 
     @property
     def labels(self) -> int:
         """The objects that there are now: so many a person would have drawn without suggestions."""
-        return sum(count for change, count in self.changes.items() if change is not Change.DELETED)
+        return count_labels(self.changes)
+
+
+def count_drawn(changes: Counter[Change]) -> int:
+    """Return how many objects a person had to draw: added, or moved, as that takes about as long."""
+    return changes[Change.ADDED] + changes[Change.MOVED]
+
+
+def count_labels(changes: Counter[Change]) -> int:
+    """Return how many objects there are after these changes."""
+    return changes.total() - changes[Change.DELETED]
 
 
 def _change(suggestion: Shape, label: Shape) -> Change:

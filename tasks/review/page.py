@@ -6,7 +6,7 @@ from statistics import median
 
 from tasks.rendering.html import DOCUMENT, PICTURES, render_page
 from tasks.review.change_pictures import ChangePicture
-from tasks.review.changes import Change
+from tasks.review.changes import Change, count_drawn, count_labels
 from tasks.review.report import ReviewReport
 
 _SHOWN_CLASSES = 100
@@ -35,7 +35,12 @@ def review_page(report: ReviewReport, pictures: Sequence[ChangePicture]) -> str:
         ],
         kinds=[*Change],
         classes=[
-            (name, [*_bar(counts, longest)], [counts[kind] for kind in Change], _share(counts))
+            (
+                name,
+                [*_bar(counts, longest)],
+                [counts[kind] for kind in Change],
+                f"{count_drawn(counts):,} of {count_labels(counts):,}",
+            )
             for name, counts in shown
         ],
         more_classes=len(report.classes) - len(shown),
@@ -56,9 +61,3 @@ def _bar(counts: Counter[Change], longest: int) -> Iterator[tuple[Change, float,
         if length:
             yield kind, round(place, 2), round(length, 2)
         place += length
-
-
-def _share(counts: Counter[Change]) -> str:
-    drawn = counts[Change.ADDED] + counts[Change.MOVED]
-    labels = counts.total() - counts[Change.DELETED]
-    return f"{drawn:,} of {labels:,}"

@@ -1,6 +1,6 @@
 """Detections as Parquet tables: the columns of the contract, and their files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,8 @@ from tasks.vision.detections import Detections, class_name
 from tasks.vision.geometry import Floats
 
 ROW_GROUP_SIZE = 20_000
+Rows = Sequence[Mapping[str, Any]]  # of predictions.parquet
+_BOX = ("x1", "y1", "x2", "y2")
 
 _DETECTION = [
     pa.field("source", pa.string(), nullable=False),
@@ -67,12 +69,30 @@ def to_table(detections: Iterable[Detections], model: ServedModel, columns: pa.S
     boxes = _joined([each.xyxy for each in images], np.zeros((0, 4), np.float32)).T
     confidence = _joined([each.confidence for each in images], np.zeros(0, np.float32))
     values = {name: column.take(owner) for name, column in _places(images).items()}
-    values |= dict(zip(("x1", "y1", "x2", "y2"), map(pa.array, boxes), strict=True))
+    values |= dict(zip(_BOX, map(pa.array, boxes), strict=True))
     values |= {"class_id": pa.array(ids), "class_name": _names(ids, model), "confidence": pa.array(confidence)}
     values |= _of_model(model, len(ids))
     for name in columns.names[len(_DETECTION) :]:
         values[name] = _OWN[name](images)
     return pa.Table.from_arrays([values[name] for name in columns.names], schema=columns)
+
+
+def to_detections(rows: Rows, width: int, height: int, source: str = "") -> Detections:
+    """Return the rows of an image of `width` x `height` pixels, with what they have beside boxes."""
+    own: dict[str, Any] = {}
+    if any("polygon" in row for row in rows):
+        own["polygons"] = tuple(np.array(row["polygon"] or (), np.float32).reshape(-1, 2) for row in rows)
+    if any("keypoints" in row for row in rows):
+        own["keypoints"] = np.array([row["keypoints"] for row in rows], np.float32).reshape(len(rows), -1, 3)
+    return Detections(
+        width=width,
+        height=height,
+        xyxy=np.array([[row[side] for side in _BOX] for row in rows], np.float32).reshape(-1, 4),
+        confidence=np.array([row["confidence"] for row in rows], np.float32),
+        class_id=np.array([row["class_id"] for row in rows], np.int32),
+        source=source,
+        **own,
+    )
 
 
 def to_image_table(detections: Iterable[Detections], model: ServedModel) -> pa.Table:

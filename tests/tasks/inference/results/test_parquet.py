@@ -11,7 +11,14 @@ import pytest
 
 from tasks.inference.results import parquet
 from tasks.inference.results.coco import CocoWriter, annotation_entries, image_entries
-from tasks.inference.results.parquet import IMAGES_SCHEMA, ParquetTableWriter, schema, to_image_table, to_table
+from tasks.inference.results.parquet import (
+    IMAGES_SCHEMA,
+    ParquetTableWriter,
+    schema,
+    to_detections,
+    to_image_table,
+    to_table,
+)
 from tasks.vision.detections import Detections
 from tests.tasks.inference.results.examples import MODEL, model, picture
 
@@ -46,6 +53,16 @@ def test_the_columns_are_the_contracts_and_those_of_the_task(task: str, own: lis
     assert rows.schema == schema(task, tracked=False)
     assert rows["source"].to_pylist() == ["a.jpg", "a.jpg", "b"]
     assert all(rows[name].null_count == 0 for name in own)
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "pose", "obb"])
+def test_rows_become_the_detections_that_they_are_of(task: str) -> None:
+    found = picture(1, 0, task=task)
+    back = to_detections(table(found, task=task).to_pylist(), 128, 64, "a.jpg")
+    assert (back.width, back.height, back.source) == (128, 64, "a.jpg")
+    for name in ("xyxy", "confidence", "class_id", "polygons", "keypoints"):
+        assert np.array_equal(getattr(back, name), getattr(found, name)), name
+    assert len(to_detections([], 128, 64)) == 0
 
 
 def test_a_row_says_everything() -> None:
