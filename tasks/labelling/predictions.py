@@ -1,5 +1,6 @@
 """What a version finds in images: found by earlier runs, asked of Triton, or predicted with its weights."""
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from tasks.inference.results.predicted_images import PredictedImage, read_failur
 from tasks.inference.results.summary import WARNING, Failure, to_valid_unicode
 from tasks.inference.work_plan import MediaSource, split_into_chunks
 from tasks.inference.worker import PinnedRun
-from tasks.labelling.images import read_usable_image
+from tasks.labelling.images import ROUND, read_usable_image
 from tasks.labelling.reuse import LabelNeeds
 from tasks.media.file_type import MediaKind
 from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
@@ -145,23 +146,31 @@ def _predict_with_weights(
     folder: Path,
     failures: list[Failure],
 ) -> Iterator[PredictedImage]:
-    """Yield what the weights find in images; why some cannot be read is added to `failures`."""
-    (folder / "images").mkdir(parents=True)
+    """Yield what the weights find in images, a round at a time; why some cannot be read is added to `failures`."""
+    weights = registry.fetch_weights(version, folder / "version")
+    for start in range(0, len(wanted), ROUND):
+        own = folder / "round"
+        readable = _write_images(wanted[start : start + ROUND], own / "images", failures)
+        if readable:
+            found = evaluation_steps.predict_files([*readable], version, weights, device, "predictions", own / "found")
+            for source, detections in zip(readable.values(), found, strict=True):
+                yield to_predicted(version, to_valid_unicode(source.name), detections, needs.least)
+        shutil.rmtree(own)
+
+
+def _write_images(wanted: Sequence[MediaSource], folder: Path, failures: list[Failure]) -> dict[Path, MediaSource]:
+    """Write images into the fresh `folder` under numbers; why some cannot be read is added to `failures`."""
+    folder.mkdir(parents=True)
     readable: dict[Path, MediaSource] = {}
     images = ordered_map(partial(read_usable_image, MediaStore()), wanted, threads=READERS, window=2 * READERS)
     for number, (source, image) in enumerate(zip(wanted, images, strict=True)):
         if isinstance(image, Failure):
             failures.append(image)
-            continue
-        path = folder / "images" / f"{number:07d}{image.ending}"
-        path.write_bytes(image.data)
-        readable[path] = source
-    if not readable:
-        return
-    weights = registry.fetch_weights(version, folder / "version")
-    found = evaluation_steps.predict_files([*readable], version, weights, device, "predictions", folder / "found")
-    for source, detections in zip(readable.values(), found, strict=True):
-        yield to_predicted(version, to_valid_unicode(source.name), detections, needs.least)
+        else:
+            path = folder / f"{number:07d}{image.ending}"
+            path.write_bytes(image.data)
+            readable[path] = source
+    return readable
 
 
 def to_predicted(version: ModelVersion, name: str, found: Detections, least: float) -> PredictedImage:

@@ -18,6 +18,7 @@ from tasks.files import sha256_of
 from tasks.inference.media_inputs import list_media_sources
 from tasks.inference.results.summary import ERROR, Failure
 from tasks.inference.work_plan import MediaSource
+from tasks.labelling.images import ROUND
 from tasks.merge.training_images import Checksum, TrainingImages
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.parameters import SelectionParams
@@ -32,7 +33,6 @@ from tasks.vision.geometry import Floats
 from tasks.vision.views import View
 
 FOLDER = "selection"  # in bucket `runs`, below the id of the flow run
-ROUND = 1000  # images that are on the disk at a time
 _NEED_LEARNT = {"diversity", "rare-classes", "drift"}
 
 

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 from prefect.logging import disable_run_logger
 
+from tasks.evaluation import steps as evaluation_steps
 from tasks.inference import done_inputs, publication, work_queue
 from tasks.inference.results.chunk_results import ChunkResultWriter, merge_chunk_results
 from tasks.inference.results.summary import Failure
 from tasks.inference.results.yolo_labels import to_label_lines
 from tasks.inference.work_plan import MediaSource
 from tasks.labelling import predictions
+from tasks.labelling.images import UsableImage
 from tasks.labelling.reuse import LabelNeeds
 from tasks.media.file_type import MediaKind
 from tasks.tracking import registry
 from tasks.tracking.registry import ModelVersion
+from tasks.vision.detections import Detections
 from tests.tasks.evaluation.test_version_evaluation import ROWS, SIDE, perfect, unpacked
 from tests.tasks.inference.results.examples import MODEL, picture
 
@@ -64,6 +67,36 @@ def test_only_images_that_nobody_has_predicted_are_asked_for(tmp_path: Path, mon
         ("d", "gone", "error"),
     ]
     assert (set(predicted.sources), predicted.videos, predicted.run) == ({"a", "b", "c", "d"}, 1, None)
+
+
+def test_weights_predict_in_rounds_of_which_only_one_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and the process that predicts with them are left out."""
+    rounds: list[list[bytes]] = []
+
+    def read(_: object, asked: MediaSource) -> UsableImage | Failure:
+        if asked.name == "b":
+            return Failure(source="b", reason="gone")
+        return UsableImage(data=asked.name.encode(), ending=".jpg", checksum=(0, 0), thumbnail=b"")
+
+    def predict(paths: list[Path], *given: object) -> list[Detections]:
+        assert not Path(str(given[-1])).exists()
+        rounds.append([path.read_bytes() for path in sorted((tmp_path / "weights").rglob("*.jpg"))])
+        return [picture(0, source=path.name) for path in paths]
+
+    monkeypatch.setattr(predictions, "ROUND", 2)
+    monkeypatch.setattr(predictions, "MediaStore", lambda: None)
+    monkeypatch.setattr(predictions, "read_usable_image", read)
+    monkeypatch.setattr(registry, "fetch_weights", lambda _, folder: folder / "best.pt")
+    monkeypatch.setattr(evaluation_steps, "predict_files", predict)
+    failures: list[Failure] = []
+    wanted, needs = [*map(source, "abcde")], LabelNeeds((0.5, 0.5))
+    found = predictions._predict_with_weights(VERSION, wanted, needs, None, tmp_path / "weights", failures)
+    assert [(each.source, len(each.rows)) for each in found] == [(name, 1) for name in "acde"]
+    assert rounds == [[b"a"], [b"c", b"d"], [b"e"]]
+    assert [each.source for each in failures] == ["b"]
+    assert not [*(tmp_path / "weights").rglob("*.jpg")]
 
 
 @pytest.mark.parametrize("task", [*ROWS, "classify"])
