@@ -811,7 +811,8 @@ class SelectionParams(Parameters):
         500,
         ge=0,
         le=5000,
-        description="Images of the version's own training, drawn by the seed, that diversity and drift compare with.",
+        description="Images of the version's own training, drawn by the seed, with which diversity, rare-classes and "
+        "drift compare.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of what is drawn at random.")
     device: OneDevice = None
