@@ -10,17 +10,16 @@ from numpy.typing import NDArray
 from tasks.errors import StudioError, expected_found_fix
 from tasks.parameters import SelectionParams
 from tasks.selection.coverage import Coverage, measure_drift
-from tasks.selection.pool import Doubles, Pool, PoolImage, count_expected
+from tasks.selection.pool import Pool, PoolImage, count_expected
 from tasks.selection.uncertainty import UNSURE, score_uncertainty
 from tasks.validation.near_duplicates import find_near_duplicates
 from tasks.vision.detections import Detections, class_name
+from tasks.vision.geometry import Bools, Doubles
 
 MIN_DISAGREEMENT = 0.05  # the same weights differ a little in another batch
 MIN_DRIFT = 1.5  # times as far from what was learnt as that is from itself
 _SHOWN = 4  # objects in a reason
 _UNSEEN = 0.1  # of the mean: a class that was never seen counts as if it had been as often
-
-Bools = NDArray[np.bool_]
 
 
 class Proposal(NamedTuple):

@@ -1,10 +1,8 @@
 """Distances of embeddings: what no chosen image resembles, and what resembles nothing that was learnt."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tasks.selection.pool import Doubles
-from tasks.vision.geometry import Floats
+from tasks.vision.geometry import Bools, Doubles, Floats
 
 _NEIGHBOURS = 3
 _BLOCK = 2048  # rows: 40 MB beside 5,000 learnt images
@@ -20,7 +18,7 @@ class Coverage:
         if len(covered):
             self.distances = measure_distances(embeddings, covered, 1)
 
-    def cover(self, taken: NDArray[np.bool_]) -> None:
+    def cover(self, taken: Bools) -> None:
         """Count the images that are `taken` [n] as covered."""
         for number in np.flatnonzero(taken & ~self._covered):
             distances = (1 - self._embeddings @ self._embeddings[number]).clip(0)

@@ -13,11 +13,10 @@ import numpy as np
 
 from tasks.inference.work_plan import MediaSource
 from tasks.orchestration.step import retried_step
-from tasks.selection.pool import Doubles
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE
-from tasks.vision.geometry import Floats
+from tasks.vision.geometry import Doubles, Floats
 
 _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
 

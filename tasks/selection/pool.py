@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.inference.work_plan import MediaSource
 from tasks.vision.detections import Detections
-from tasks.vision.geometry import Floats, non_max_suppression
+from tasks.vision.geometry import Doubles, Floats, non_max_suppression
 
 COUNTED = 0.1  # confidence from which a detection says something; there are hundreds below it in any image
 _SAME_OBJECT = 0.5  # overlap of boxes of one class
-
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from tasks.selection.pool import Doubles
 from tasks.vision.detections import Detections
-from tasks.vision.geometry import box_iou_matrix, rotated_iou_matrix
+from tasks.vision.geometry import Doubles, box_iou_matrix, rotated_iou_matrix
 
 UNSURE = 0.25  # confidences from here to 1 less this: an entropy of 0.8 bits and more
 

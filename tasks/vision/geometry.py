@@ -14,6 +14,8 @@ from PIL import Image
 Rgb = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 Complexes = NDArray[np.complex128]
 Rows = NDArray[np.intp]
 

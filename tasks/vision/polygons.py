@@ -7,11 +7,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from tasks.vision.geometry import Bools, Doubles, Ints
 
 # Crossings by less than this share of the image come from rounded numbers, and nobody sees them.
 CROSSING_DEPTH = 2e-5
@@ -21,7 +18,7 @@ MAX_PAIRS_PER_CORNER = 32
 _PAIRS_AT_ONCE = 1_000_000
 
 
-def polygon_areas(corners: Floats, counts: Ints) -> Floats:
+def polygon_areas(corners: Doubles, counts: Ints) -> Doubles:
     """Return the area of each outline by the shoelace formula; NaN or infinite if numbers are too large for it."""
     after = corners[_next(counts)]
     with np.errstate(all="ignore"):
@@ -29,7 +26,7 @@ def polygon_areas(corners: Floats, counts: Ints) -> Floats:
         return np.abs(np.add.reduceat(products, _starts(counts))) / 2
 
 
-def degeneracy_area(corners: Floats, counts: Ints) -> Floats:
+def degeneracy_area(corners: Doubles, counts: Ints) -> Doubles:
     """Return how far from a line each outline is: the area of the largest triangle on its longest reach.
 
     The reach goes from the first corner to the one farthest from it. Unlike the area of the outline this is not 0 if
@@ -46,13 +43,13 @@ def degeneracy_area(corners: Floats, counts: Ints) -> Floats:
         return np.asarray(np.maximum.reduceat(np.abs(heights), _starts(counts)) / 2, np.float64)
 
 
-def polygon_bounds(corners: Floats, counts: Ints) -> tuple[Floats, Floats]:
+def polygon_bounds(corners: Doubles, counts: Ints) -> tuple[Doubles, Doubles]:
     """Return the lowest and the highest x, y of each outline, both (n, 2)."""
     starts = _starts(counts)
     return np.minimum.reduceat(corners, starts), np.maximum.reduceat(corners, starts)
 
 
-def self_intersects(corners: Floats, counts: Ints) -> Bools:
+def self_intersects(corners: Doubles, counts: Ints) -> Bools:
     """Say which outlines cross themselves: two of their edges pass through each other by `CROSSING_DEPTH` or more.
 
     Outlines that touch themselves, or run back along a bridge to a hole, do not. Edges are sorted by x and compared
@@ -81,7 +78,7 @@ def self_intersects(corners: Floats, counts: Ints) -> Bools:
     return crosses
 
 
-def polygons_to_xywhr(quads: Floats) -> tuple[Bools, Bools]:
+def polygons_to_xywhr(quads: Doubles) -> tuple[Bools, Bools]:
     """Say of quads (n, 4, 2) which are parallelograms, and which of those clearly stand at an angle.
 
     A rotated rectangle is a parallelogram in shares of width and height too, whatever the image's aspect ratio.
@@ -115,12 +112,12 @@ def _pairs(following: Ints) -> Iterator[tuple[Ints, Ints]]:
         yield first, first + 1 + np.arange(len(first)) - np.repeat(_starts(some), some)
 
 
-def _passes(a: Floats, b: Floats, c: Floats, d: Floats) -> Bools:
+def _passes(a: Doubles, b: Doubles, c: Doubles, d: Doubles) -> Bools:
     """Say whether the segments a-b and c-d pass through each other: the ends of each lie on both sides of the other."""
     return _divides(a, b, c, d) & _divides(c, d, a, b)
 
 
-def _divides(a: Floats, b: Floats, c: Floats, d: Floats) -> Bools:
+def _divides(a: Doubles, b: Doubles, c: Doubles, d: Doubles) -> Bools:
     along, to_c, to_d = b - a, c - a, d - a
     # A cross product is a distance from the line, times the length along it.
     depth = CROSSING_DEPTH * np.hypot(along[:, 0], along[:, 1])
