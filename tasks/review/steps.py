@@ -216,8 +216,8 @@ def read_answers(run: str, review: Round) -> Answers:
 def closed_round(run: str) -> Iterator[None]:
     """Have the front page refuse answers meanwhile: the archive that is made of the others would lack them.
 
-    If no archive comes of it, people can correct their answers. After a process that was killed here the round stays
-    closed until its run has been tried again.
+    If no archive comes of it, people can correct their answers. After a process that was killed, cancelled or
+    superseded here the round stays closed: another one may be at it, and opens it when that attempt has ended.
 
     Raises:
         StorageError: The object store does not answer.
@@ -225,8 +225,10 @@ def closed_round(run: str) -> Iterator[None]:
     _RUNS.put(_key(run, CLOSED), b"")
     try:
         yield
-    finally:
+    except Exception:
         _RUNS.delete(_key(run, CLOSED))
+        raise
+    _RUNS.delete(_key(run, CLOSED))
 
 
 @retried_step

@@ -1,5 +1,6 @@
 """Which images a person is asked about, what of them is shown, and what an empty round says."""
 
+import contextlib
 import io
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from tasks.errors import StudioError
+from tasks.errors import StudioError, Superseded
 from tasks.inference import publication
 from tasks.inference.work_plan import MediaSource
 from tasks.media.file_type import MediaKind
@@ -131,6 +132,15 @@ def test_a_round_is_open_again_if_no_archive_comes_of_it(monkeypatch: pytest.Mon
     with steps.closed_round("run"):
         steps.keep_answers.fn("run", review, answers)
     assert [*store] == ["run/review-images/a.jpg", f"run/review/{ANSWERS}"]
+
+
+def test_a_process_that_was_superseded_opens_no_round_that_another_one_has_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = _store(monkeypatch)
+    with contextlib.suppress(Superseded), steps.closed_round("run"):
+        raise Superseded
+    assert [*store] == [f"run/review/{CLOSED}"]
 
 
 def test_another_attempt_packs_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
