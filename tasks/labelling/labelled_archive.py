@@ -16,8 +16,8 @@ from tasks.inference.results.parquet import Rows
 from tasks.inference.results.predicted_images import PredictedImage
 from tasks.inference.results.summary import ERROR, WARNING, Failure
 from tasks.inference.results.yolo_labels import to_label_lines
+from tasks.inference.usable_images import UsableImage
 from tasks.inference.work_plan import MediaSource
-from tasks.labelling.images import UsableImage
 from tasks.labelling.pictures import Doubt, DrawnImage, draw_labels
 from tasks.labelling.thresholds import LabelThreshold, sort_labels
 from tasks.media.errors import MediaError

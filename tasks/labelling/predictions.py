@@ -16,9 +16,9 @@ from tasks.inference.media_inputs import MediaStore, list_media_sources
 from tasks.inference.results.parquet import schema, to_table
 from tasks.inference.results.predicted_images import PredictedImage, read_failures, read_predicted_images
 from tasks.inference.results.summary import WARNING, Failure, to_valid_unicode
+from tasks.inference.usable_images import ROUND, read_usable_image
 from tasks.inference.work_plan import MediaSource, split_into_chunks
 from tasks.inference.worker import PinnedRun
-from tasks.labelling.images import ROUND, read_usable_image
 from tasks.labelling.reuse import LabelNeeds
 from tasks.media.file_type import MediaKind
 from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step

@@ -10,7 +10,7 @@ from tasks.inference.concurrency import ordered_map
 from tasks.inference.media_inputs import MediaStore
 from tasks.inference.results.predicted_images import PredictedImage
 from tasks.inference.results.summary import Failure, to_valid_unicode
-from tasks.labelling.images import UsableImage, read_usable_image
+from tasks.inference.usable_images import UsableImage, read_usable_image
 from tasks.labelling.labelled_archive import VIDEO, LabelledArchive, Labeller, Labelling
 from tasks.labelling.plan import LabellingPlan
 from tasks.labelling.predictions import READERS, PredictedInputs

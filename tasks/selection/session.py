@@ -17,8 +17,8 @@ from tasks.evaluation.steps import CHUNK, predict_images
 from tasks.files import sha256_of
 from tasks.inference.media_inputs import list_media_sources
 from tasks.inference.results.summary import ERROR, Failure
+from tasks.inference.usable_images import ROUND
 from tasks.inference.work_plan import MediaSource
-from tasks.labelling.images import ROUND
 from tasks.merge.training_images import Checksum, TrainingImages
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.parameters import SelectionParams

@@ -8,8 +8,8 @@ from pathlib import Path
 from tasks.errors import expected_found_fix
 from tasks.inference.media_inputs import MediaStore
 from tasks.inference.results.summary import WARNING, Failure
+from tasks.inference.usable_images import read_usable_image
 from tasks.inference.work_plan import MediaSource
-from tasks.labelling.images import read_usable_image
 from tasks.media.file_type import MediaKind
 from tasks.merge.training_images import Checksum
 from tasks.orchestration.step import retried_step
@@ -62,4 +62,4 @@ def _fetch(store: MediaStore, source: MediaSource, stem: Path) -> FetchedImage |
         return image
     path = stem.with_suffix(image.ending)
     path.write_bytes(image.data)
-    return FetchedImage(source=source, path=path, checksum=image.checksum, thumbnail=image.thumbnail)
+    return FetchedImage(source=source, path=path, checksum=image.checksum, thumbnail=image.stats.thumbnail)

@@ -1,6 +1,6 @@
 """What a version has answered in the last days, in runs of inference and live."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.dataset.image_stats import check_image
-from tasks.errors import StudioError
+from tasks.errors import StudioError, safe_repr
 from tasks.evaluation.corruption import CorruptedFile, write_corrupted
 from tasks.evaluation.prediction_file import read_embeddings
 from tasks.inference import done_inputs, publication
 from tasks.inference.media_inputs import MediaStore
 from tasks.inference.postprocess import class_thresholds
-from tasks.inference.results.summary import to_valid_unicode
+from tasks.inference.results.summary import Failure, to_valid_unicode
+from tasks.inference.usable_images import UsableImage, read_usable_image, to_usable_image
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.monitoring.live_log import LiveAnswer, LiveAnswers, read_live_log, read_picture
@@ -25,7 +25,6 @@ from tasks.monitoring.window import LookedAt, Window, read_found
 from tasks.orchestration.current_run import log_step, now
 from tasks.parameters import InferenceParams, MonitoringParams
 from tasks.settings import Settings
-from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.tracking import registry
 from tasks.tracking.inference_runs import list_inference_runs
 from tasks.tracking.registry import ModelVersion
@@ -35,6 +34,8 @@ from tasks.vision.detections import Detections
 
 _READERS = 4  # images at a time: each may take hundreds of megabytes
 _LARGEST = 1 << 26  # bytes of an image whose pixels are looked at
+_NAMED = 5  # images that cannot be looked at, with the reason
+_LONGEST = 200  # characters of a name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,37 +181,46 @@ def _look_at(
     store = MediaStore()
     folder.mkdir(parents=True, exist_ok=True)
 
-    def read(number: int) -> tuple[str, bytes] | None:
-        """Return the ending and the bytes of an image."""
+    def read(number: int) -> UsableImage | Failure:
         if number in live:
-            data = read_picture(live[number])
-            return None if data is None else ("png" if data.startswith(b"\x89PNG") else "jpg", data)
+            return _read_live_picture(live[number])
         source = sources[window.found[number].source]
         if source.size > _LARGEST:
-            return None
-        try:
-            return source.name.rpartition(".")[2].lower()[:5], store.read(source)
-        except (MediaError, ObjectChangedError):
-            return None
+            return Failure(source=source.name, reason=f"expected at most {_LARGEST:,} bytes, found {source.size:,}")
+        return read_usable_image(store, source)
 
-    def look(number: int) -> LookedAt | None:
+    def look(number: int) -> LookedAt | Failure:
         image = read(number)
-        if image is None:
-            return None
-        path = folder / f"{number:06d}.{image[0]}"
-        stats, _ = check_image(image[1], path.name)
-        if stats is None:
-            return None
-        path.write_bytes(image[1])
-        return LookedAt(looks=live[number].looks if number in live else looks_of(stats), path=path)
+        if isinstance(image, Failure):
+            return image
+        path = folder / f"{number:06d}{image.ending}"
+        path.write_bytes(image.data)
+        return LookedAt(looks=live[number].looks if number in live else looks_of(image.stats), path=path)
 
     with ThreadPoolExecutor(_READERS) as pool:
         seen = dict(zip(chosen, pool.map(look, chosen), strict=True))
-    shown = {number: each for number, each in seen.items() if each is not None}
-    gone = len(chosen) - len(shown)
-    remark = (f"Images that are gone, have changed, or are too large to be looked at: {gone:,}.",) if gone else ()
+    shown = {number: each for number, each in seen.items() if isinstance(each, LookedAt)}
+    remarks = _remarks_of_failures([each for each in seen.values() if isinstance(each, Failure)])
     logged = {number: LookedAt(looks=each.looks) for number, each in live.items()}
-    return replace(window, looked_at=logged | shown, remarks=(*window.remarks, *remark))
+    return replace(window, looked_at=logged | shown, remarks=(*window.remarks, *remarks))
+
+
+def _read_live_picture(answer: LiveAnswer) -> UsableImage | Failure:
+    data = read_picture(answer)
+    if data is None:
+        return Failure(source=answer.found.source, reason="the live log does not have its picture any longer")
+    try:
+        return to_usable_image(data, answer.found.source)
+    except MediaError as error:
+        return Failure(source=answer.found.source, reason=str(error))
+
+
+def _remarks_of_failures(failures: Sequence[Failure]) -> tuple[str, ...]:
+    if not failures:
+        return ()
+    named = "; ".join(f"{safe_repr(each.source, _LONGEST)} ({each.reason})" for each in failures[:_NAMED])
+    such_as = "such as " if len(failures) > _NAMED else ""
+    return (f"Images that cannot be looked at: {len(failures):,}, {such_as}{named}.",)
 
 
 def embed(window: Window, version: ModelVersion, device: str | None, folder: Path) -> Window:

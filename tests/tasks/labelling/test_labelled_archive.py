@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from tasks.dataset.findings import Verdict
+from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.label_origins import LABEL_ORIGINS, Origin, unpack_label_origins
 from tasks.dataset.yolo_archive import YoloArchive
 from tasks.inference.results.parquet import schema, to_table
 from tasks.inference.results.predicted_images import PredictedImage
+from tasks.inference.usable_images import UsableImage
 from tasks.inference.work_plan import MediaSource
 from tasks.labelling import labelled_archive as kinds
-from tasks.labelling.images import UsableImage
 from tasks.labelling.labelled_archive import LabelledArchive, Labeller, Labelling
 from tasks.labelling.thresholds import LabelThreshold
 from tasks.media.file_type import MediaKind
@@ -68,7 +69,8 @@ def labelled(
             source = MediaSource(
                 name=f"s3://media/{name}", bucket="media", key=name, etag="1", size=1, kind=MediaKind.IMAGE
             )
-            usable = UsableImage(data=data, ending=".jpg", checksum=(zlib.crc32(data), len(data)), thumbnail=b"")
+            checksum = zlib.crc32(data), len(data)
+            usable = UsableImage(data=data, ending=".jpg", checksum=checksum, stats=ImageStats(128, 64))
             archive.add(source, usable, replace(predicted, source=source.name))
         archive.finish({})
     return archive.labelling

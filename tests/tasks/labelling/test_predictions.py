@@ -12,9 +12,9 @@ from tasks.inference import done_inputs, publication, work_queue
 from tasks.inference.results.chunk_results import ChunkResultWriter, merge_chunk_results
 from tasks.inference.results.summary import Failure
 from tasks.inference.results.yolo_labels import to_label_lines
+from tasks.inference.usable_images import UsableImage
 from tasks.inference.work_plan import MediaSource
 from tasks.labelling import predictions
-from tasks.labelling.images import UsableImage
 from tasks.labelling.reuse import LabelNeeds
 from tasks.media.file_type import MediaKind
 from tasks.tracking import registry

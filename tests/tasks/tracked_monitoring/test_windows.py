@@ -1,18 +1,25 @@
 """The window of a version: what runs of inference and the live log have of it, with room for both."""
 
+import io
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from model_repository.predict.geometry import Letterbox
 from model_repository.predict.live_log import LiveLog, LiveLogSettings
+from tasks.inference.work_plan import MediaSource
+from tasks.media.file_type import MediaKind
+from tasks.media.images import read_image
 from tasks.monitoring.window import Window
 from tasks.orchestration.current_run import now
 from tasks.parameters import MonitoringParams
+from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.tracked_monitoring import windows
 from tasks.tracking.registry import ModelVersion
 from tasks.vision.detections import Detections
@@ -40,12 +47,13 @@ def batch(images: int) -> Any:
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Window]:
-    """Reads a window beside a run of inference with so many images."""
+    """Reads a window beside a run of inference, with so many images or as it is given."""
 
-    def read(of_run: int, log: Path | None, **monitoring: Any) -> Window:
+    def read(of_run: Any, log: Path | None, **monitoring: Any) -> Window:
         monkeypatch.setattr(windows, "log_step", lambda *_: None)  # there is no run whose log it could be
         monkeypatch.setattr(windows, "_recent_runs", lambda *_: iter(["run"] if of_run else []))
-        monkeypatch.setattr(windows, "_read_run", lambda *_: batch(of_run))
+        answered = batch(of_run) if isinstance(of_run, int) else of_run
+        monkeypatch.setattr(windows, "_read_run", lambda *_: answered)
         if log is None:
             monkeypatch.delenv("STUDIO_LIVE_LOG_DIR", raising=False)
         else:
@@ -119,7 +127,67 @@ def test_what_is_no_picture_is_counted(read: Callable[..., Window], tmp_path: Pa
     log.close()
     window = read(0, tmp_path / "log")
     assert [each.path for each in window.looked_at.values()] == [None]
-    assert window.remarks == ("Images that are gone, have changed, or are too large to be looked at: 1.",)
+    (remark,) = window.remarks
+    assert remark.startswith("Images that cannot be looked at: 1, 'live request at ")
+    assert "(expected a whole JPEG, PNG" in remark
+
+
+def batch_of(files: dict[str, bytes | Exception], monkeypatch: pytest.MonkeyPatch, **sizes: int) -> Any:
+    """What a run of inference has found in these files; the object store is a dict."""
+
+    class Store:
+        def read(self, source: MediaSource) -> bytes:
+            body = files[source.name]
+            if isinstance(body, Exception):
+                raise body
+            return body
+
+    sources = {
+        name: MediaSource(name=name, bucket="media", key=name, etag="1", size=sizes.get(name, 1), kind=MediaKind.IMAGE)
+        for name in files
+    }
+    run = batch(len(files))
+    found = [replace(each, source=name) for each, name in zip(run.found, files, strict=True)]
+    monkeypatch.setattr(windows, "MediaStore", Store)
+    return replace(run, found=found, sources=sources)
+
+
+def saved(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture(0)).save(file, kind)
+    return file.getvalue()
+
+
+def test_what_inference_answers_can_be_looked_at(read: Callable[..., Window], monkeypatch: pytest.MonkeyPatch) -> None:
+    jpeg = saved("JPEG")
+    files: dict[str, bytes | Exception] = {
+        "a.gif": saved("GIF"),
+        "a.avif": saved("AVIF"),
+        "a.jp2": saved("JPEG2000"),
+        "a.jpg": jpeg,
+        **dict.fromkeys(("cam1", "upload.bin", "v1.2/image", "x.zip/entry", "b.png"), jpeg),
+    }
+    window = read(batch_of(files, monkeypatch), None)
+    assert window.remarks == ()
+    assert len(window.looked_at) == len(files)
+    brightness = window.profile().pictures["brightness"]
+    assert brightness == pytest.approx(np.full(len(files), brightness[3]), abs=2)
+    shapes = [read_image(each.path).shape for each in window.looked_at.values() if each.path]
+    assert shapes == [(96, 128, 3)] * len(files)
+
+
+def test_an_image_that_cannot_be_looked_at_is_named_with_its_reason(
+    read: Callable[..., Window], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: dict[str, bytes | Exception] = {
+        "half.jpg": saved("JPEG")[:500],
+        "gone.jpg": ObjectChangedError("expected the object of that time, found another"),
+        "large": saved("JPEG"),
+    }
+    (remark,) = read(batch_of(files, monkeypatch, large=1 << 27), None).remarks
+    assert remark.startswith("Images that cannot be looked at: 3, 'half.jpg' (expected ")
+    assert "'gone.jpg' (expected the object of that time, found another)" in remark
+    assert "'large' (expected at most 67,108,864 bytes, found 134,217,728)" in remark
 
 
 def test_days_are_those_of_the_runs(read: Callable[..., Window], tmp_path: Path, monkeypatch: Any) -> None:

@@ -1,4 +1,4 @@
-"""Images on their way into an archive."""
+"""Images of inputs, as a dataset can hold them."""
 
 from dataclasses import replace
 from unittest.mock import MagicMock
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tasks.inference.results.summary import Failure
+from tasks.inference.usable_images import read_usable_image
 from tasks.inference.work_plan import MediaSource
-from tasks.labelling.images import read_usable_image
 from tasks.media.errors import MediaError
 from tasks.media.file_type import MediaKind
 
