@@ -127,7 +127,7 @@ class Code(StrEnum):
     LABEL_ORIGINS_BROKEN = (
         "label-origins-broken",
         "error",
-        "a label-origins.parquet that cannot be read, lies in a folder, or names images or rows that are not there, or one twice",
+        "a label-origins.parquet that cannot be read, lies in a folder, or names what is not there, or something twice",
     )
     PSEUDO_LABELS = "pseudo-labels", "info", "labels that a model has made: they are trained on, never measured on"
     PSEUDO_LABELS_OUTSIDE_TRAIN = (

@@ -712,7 +712,9 @@ class CleanUpParams(Parameters):
         14, description="Checkpoints of trainings that have ended. A training that failed can be retried until then."
     )
     parts: Days | None = Field(
-        14, description="Parts of inferences that ended before they were published, and of evaluations and reviews."
+        14,
+        description="Parts of inferences that ended before they were published, of evaluations, monitorings and "
+        "reviews, and the lists of images that run:ID stands for.",
     )
     predictions: Days | None = Field(
         None, description="Results of inferences. None keeps them for ever: nobody else knows who still needs them."

@@ -48,6 +48,7 @@ def show_image(request: Request) -> Response:
     return JSONResponse(
         {
             "name": image.source,
+            "reason": image.reason,
             "width": image.width,
             "height": image.height,
             "shapes": [

@@ -1,13 +1,12 @@
 """Lists of images that a run leaves for later ones, which name it by the input `run:<flow run id>`.
 
-A list is `image-lists/<flow run id>.jsonl` in bucket `runs`: a head, then a line an image.
+A list is `image-lists/<flow run id>.jsonl` in bucket `runs`: a head, then a line an image. clean-up removes it in time.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Annotated
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from tasks.errors import safe_repr
 from tasks.inference.done_inputs import read_answered
@@ -19,17 +18,17 @@ from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import StorageError
 
 MAX_BYTES = 1 << 29
+LISTS = "image-lists"
 _PREFIX = "run:"
 _RUNS = ObjectStore(Bucket.RUNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedImage:
-    """An image, why it is listed, and by what figure, if by one: higher comes first."""
+    """An image, and why it is listed."""
 
     source: MediaSource
     reason: str
-    score: Annotated[float | None, Field(allow_inf_nan=False)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +101,7 @@ def list_run_sources(run: str) -> Iterable[MediaSource]:
     if sources is None:
         raise StorageError(
             f"Expected images of flow run {run}, found neither a list of images nor predictions. Name a completed "
-            "run of select-images, label-images or run-inference."
+            "run of select-images, label-images or run-inference; clean-up removes lists after cleaning.parts days."
         )
     for source in sources:
         if source.bucket in CLOSED:
@@ -146,4 +145,4 @@ def _storable(image: ListedImage) -> ListedImage:
 
 
 def _key(run: str) -> str:
-    return f"image-lists/{run}.jsonl"
+    return f"{LISTS}/{run}.jsonl"

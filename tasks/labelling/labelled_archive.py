@@ -135,13 +135,13 @@ class LabelledArchive:
         self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: Rows, sure: Rows
     ) -> None:
         surest = max(rows, key=lambda row: float(row["confidence"]), default=None)
-        reason, score = "no class is sure", None
+        reason = "no class is sure"
         if surest:
             threshold = self._labeller.thresholds[surest["class_id"]]
-            score = float(surest["confidence"])
-            reason = f"{self._labeller.class_names[surest['class_id']]} at {threshold.describe(score)}"
+            doubt = threshold.describe(float(surest["confidence"]))
+            reason = f"{self._labeller.class_names[surest['class_id']]} at {doubt}"
         self.labelling.images[UNCERTAIN] += 1
-        self.labelling.uncertain.append(ListedImage(source=source, reason=reason, score=score))
+        self.labelling.uncertain.append(ListedImage(source=source, reason=reason))
         self._exhibit(UNCERTAIN, image, predicted, rows, sure)
 
     def _take(self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: Rows) -> None:

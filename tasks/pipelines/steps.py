@@ -7,7 +7,7 @@ from uuid import UUID
 
 from tasks.dataset.findings import Verdict
 from tasks.dataset_watch.rules import EXTENSION, is_archive
-from tasks.errors import safe_repr
+from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.inference.image_lists import find_image_list, run_input
 from tasks.orchestration.step import retried_step
 from tasks.pipelines.rules import (
@@ -59,13 +59,16 @@ def find_archive(name: str) -> str | None:
 
 @retried_step
 def find_listed_images(flow_run: str) -> str | None:
-    """Return the input that stands for the images that a run has listed; None if it has listed none.
+    """Return the input that stands for the images that a run of label-images has listed; None if it is sure of all.
 
     Raises:
-        StudioError: The list is damaged, or the object store does not answer.
+        StudioError: The list is damaged or gone, or the object store does not answer.
     """
     listed = find_image_list(flow_run)
-    return run_input(flow_run) if listed and listed.images else None
+    if listed is None:
+        fix = "Start again from the images: clean-up removes lists after cleaning.parts days."
+        raise StudioError(expected_found_fix(f"the list of images of flow run {flow_run}", "none", fix))
+    return run_input(flow_run) if listed.images else None
 
 
 @retried_step

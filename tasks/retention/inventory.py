@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tasks.inference.image_lists import LISTS, run_input
 from tasks.orchestration.scratch import list_abandoned
 from tasks.orchestration.unfinished_runs import FLOW_RUN_ID, ended_runs, list_unfinished_runs
 from tasks.parameters import LIVE_MODEL
@@ -31,6 +32,7 @@ _FOLDERS = {
     **dict.fromkeys(("checkpoints", "folds"), Kind.CHECKPOINTS),
     "inference": Kind.PARTS,
     **dict.fromkeys(("predictions", "corrupted-predictions"), Kind.PARTS),  # of evaluations
+    "reference": Kind.PARTS,  # of the first monitoring of a version
     "selection": Kind.PARTS,
     "review-images": Kind.PARTS,  # the archive has those that somebody has submitted
 }
@@ -44,9 +46,11 @@ def take_stock() -> State:
     """
     versions = list_versions()
     deleted = mlflow_bin.list_deleted()
+    predictions = list(_predictions())
+    answered = {owner for leaving in predictions for owner in leaving.owners}
     leavings = [
-        *_run_leavings({version.tags.get("flow_run_id", "") for version in versions}),
-        *_predictions(),
+        *_run_leavings({version.tags.get("flow_run_id", "") for version in versions}, answered),
+        *predictions,
         *_graphs({_name(version) for version in versions}),
         *_uploads(),
         *_scratch_folders(),
@@ -72,6 +76,7 @@ def protect(leavings: Iterable[Leaving], versions: list[RegisteredVersion]) -> S
     unfinished, unknown = _runs(leavings)
     deploying = {run.parameters.get("model_name") for run in list_unfinished_runs(*_DEPLOYING)}
     unfinished |= {_name(version) for version in versions if version.model in deploying}
+    unfinished |= _runs_to_be_read(leavings)
     return State(
         leavings=leavings,
         unfinished=frozenset(unfinished),
@@ -93,6 +98,17 @@ def _runs(leavings: Iterable[Leaving]) -> tuple[set[str], set[str]]:
     return known - ended, runs - known
 
 
+def _runs_to_be_read(leavings: Iterable[Leaving]) -> set[str]:
+    """The runs whose lists may still be read: a run that has not ended names them, or is a loop, whose parts will."""
+    lists = f"s3://{Bucket.RUNS}/{LISTS}/"
+    listed = {owner for leaving in leavings if leaving.name.startswith(lists) for owner in leaving.owners}
+    if not listed or list_unfinished_runs("close-loop"):
+        return listed
+    inputs = [run.parameters.get("inputs") for run in list_unfinished_runs()]
+    named = {text for texts in inputs if isinstance(texts, list) for text in texts if isinstance(text, str)}
+    return {run for run in listed if run_input(run) in named}
+
+
 def _named(leavings: Iterable[Leaving], versions: Iterable[RegisteredVersion]) -> Iterator[str]:
     """The runs of MLflow that made versions, the versions that others began from, and those that made predictions."""
     for version in versions:
@@ -106,11 +122,12 @@ def _named(leavings: Iterable[Leaving], versions: Iterable[RegisteredVersion]) -
             yield from (f"{run.model}/{version}" for version in run.versions)
 
 
-def _run_leavings(registered: set[str]) -> Iterator[Leaving]:
-    """Checkpoints and parts, below the ids of their flow runs.
+def _run_leavings(registered: set[str], answered: set[str]) -> Iterator[Leaving]:
+    """Checkpoints and parts, below the ids of their flow runs, and lists of images.
 
     The weights of a training that registered no version are the only ones there are: they stay. So do the answers of
-    people of which no round has made an archive.
+    people of which no round has made an archive, and the list of a run that has `answered` images: without it the run
+    would stand for all of these.
     """
     groups: dict[tuple[Kind, str, str], list[ListedObject]] = {}
     answers: dict[str, list[ListedObject]] = {}
@@ -120,6 +137,9 @@ def _run_leavings(registered: set[str]) -> Iterator[Leaving]:
         folder, slash, _ = rest.partition("/")
         if run == _ANSWERS:
             answers.setdefault(folder, []).append(entry)
+        listing = rest.removesuffix(".jsonl")
+        if run == LISTS and FLOW_RUN_ID.fullmatch(listing) and listing not in answered:
+            groups[Kind.PARTS, listing, entry.key] = [entry]
         if not FLOW_RUN_ID.fullmatch(run):
             continue
         if rest == _TAKEN_ANSWERS:

@@ -16,7 +16,7 @@ class Kind(StrEnum):
     """What is left behind, by the name that people read."""
 
     CHECKPOINTS = "checkpoints of trainings"
-    PARTS = "parts of inferences, evaluations and reviews"
+    PARTS = "parts of inferences, evaluations, monitorings and reviews, and lists of images"
     PREDICTIONS = "predictions"
     GRAPHS = "graphs of versions that were never champion"
     UPLOADS = "uploads of archives that were cut off"

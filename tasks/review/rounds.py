@@ -37,7 +37,7 @@ class RoundImage:
 
     `entry` is its name in the tool and in what comes back, `source` the one in the predictions; the sides are those of
     the image as it is shown, in pixels. `checksum` is the CRC-32 and the size of its file; a round of an
-    earlier release has none.
+    earlier release has none. `reason` says why it is asked about, if a run has listed it.
     """
 
     entry: str
@@ -46,6 +46,7 @@ class RoundImage:
     height: int
     rows: tuple[dict[str, Any], ...] = ()
     checksum: tuple[int, int] | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

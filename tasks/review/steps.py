@@ -15,7 +15,7 @@ from tasks.importing.import_records import ImportRecord, write_import
 from tasks.importing.importer import ImportSummary
 from tasks.inference import publication
 from tasks.inference.done_inputs import read_answered
-from tasks.inference.image_lists import find_predictions_run, list_run_sources
+from tasks.inference.image_lists import find_image_list, find_predictions_run, list_run_sources
 from tasks.inference.media_inputs import MediaStore
 from tasks.inference.results.chunk_reader import PICTURES, PREDICTIONS
 from tasks.inference.results.predicted_images import read_predicted_images
@@ -122,13 +122,16 @@ def prepare_round(
     with ThreadPoolExecutor(TRANSFERS) as pool:
         copies = list(pool.map(partial(_copy, run, MediaStore()), chosen.values(), entries))
     left_out.update(each for each in copies if isinstance(each, str))
+    image_list = find_image_list(listed)
+    reasons = {image.source.name: image.reason for image in image_list.images} if image_list else {}
     images = []
     for name, entry, copy in zip(chosen, entries, copies, strict=True):
         if not isinstance(copy, str):
             found = predicted[name]
             rows = tuple(dict(row) for row in found.rows if row["confidence"] >= review.confidence)
             sides = {"width": found.width, "height": found.height}
-            images.append(RoundImage(entry=entry, source=name, **sides, rows=rows, checksum=copy))
+            reason = reasons.get(name, "")
+            images.append(RoundImage(entry=entry, source=name, **sides, rows=rows, checksum=copy, reason=reason))
     if not images:
         raise NothingToReviewError(
             expected_found_fix("images to review", f"none ({dict(left_out)})", "Name images that can be read.")

@@ -57,8 +57,7 @@ def publish_selection(model_name: str, version: int, inputs: Sequence[str], look
     page = retried(storage_steps.write_text)(html, Bucket.RUNS, f"{run}/{PAGE}")
     figures = retried(storage_steps.write_text)(facts, Bucket.RUNS, f"{run}/selection.json")
     images = [
-        ListedImage(source=looked_at.pool.images[each.image].source, reason=each.reason, score=each.score)
-        for each in choice.chosen
+        ListedImage(source=looked_at.pool.images[each.image].source, reason=each.reason) for each in choice.chosen
     ]
     listed = named_run(inputs[0]) if len(inputs) == 1 else None
     predictions_run = find_predictions_run(listed) if listed else None

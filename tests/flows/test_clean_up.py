@@ -37,6 +37,16 @@ def train_model() -> None:
     """A flow whose runs are made and never carried out."""
 
 
+@flow
+def run_inference(inputs: list[str]) -> None:
+    """The same."""
+
+
+@flow
+def close_loop() -> None:
+    """The same."""
+
+
 @pytest.fixture
 def prefect() -> Iterator[SyncPrefectClient]:
     with get_client(sync_client=True) as client:
@@ -148,6 +158,35 @@ def test_answers_of_people_go_when_the_round_has_taken_them_and_no_sooner(prefec
     assert keys("runs", taken) == [f"{taken}/review/answers.json", f"{taken}/review/round.json"]
     assert keys("runs", left) == [f"{left}/review/round.json"]
     assert [len(keys("runs", f"review-answers/{run}/")) for run in (taken, left, going_on)] == [0, 1, 1]
+
+
+def test_what_a_monitoring_predicted_goes_and_lists_of_images_that_nobody_reads(prefect: SyncPrefectClient) -> None:
+    """Without its list, a run of label-images with predictions would stand for all that it has answered."""
+    ended, going_on, answered = made_run(prefect), made_run(prefect, Running()), made_run(prefect)
+    put("runs", f"{ended}/reference/000000.zip")
+    put("runs", f"{ended}/monitoring.json")
+    put("predictions", f"{answered}/summary.json")
+    read = str(prefect.create_flow_run(run_inference, parameters={"inputs": [f"run:{going_on}"]}, state=Completed()).id)
+    named = made_run(prefect)
+    reader = prefect.create_flow_run(
+        run_inference, parameters={"inputs": ["a.jpg", f"run:{named}"]}, state=Running()
+    ).id
+    for run in (ended, going_on, answered, read, named):
+        put("runs", f"image-lists/{run}.jsonl")
+
+    cleaned(predictions=None)
+
+    assert keys("runs", ended) == [f"{ended}/monitoring.json"]
+    there = [bool(keys("runs", f"image-lists/{run}.jsonl")) for run in (ended, going_on, answered, read, named)]
+    assert there == [False, True, True, False, True]
+
+    prefect.set_flow_run_state(reader, Completed(), force=True)
+    loop = prefect.create_flow_run(close_loop, state=Running()).id
+    cleaned(predictions=None)
+    assert keys("runs", f"image-lists/{named}.jsonl")
+    prefect.set_flow_run_state(loop, Completed(), force=True)
+    cleaned(predictions=None)
+    assert not keys("runs", f"image-lists/{named}.jsonl")
 
 
 def test_graphs_of_versions_that_somebody_needs_stay(prefect: SyncPrefectClient) -> None:

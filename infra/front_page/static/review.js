@@ -82,6 +82,8 @@ function draw() {
   $("nothing").hidden = shapes.length > 0;
   $("place").textContent = `Image ${number + 1} of ${total}`;
   $("image-name").textContent = shown.name;
+  $("reason").textContent = `Why this image: ${shown.reason}`;
+  $("reason").hidden = !shown.reason;
   $("done").value = answered.filter(Boolean).length;
   const verdict = { done: "submitted", skipped: "skipped", incomplete: "set aside: something is missing" }[shown.answer?.verdict];
   $("count").textContent = `${$("done").value} done${verdict ? `, this one ${verdict}` : ""}`;

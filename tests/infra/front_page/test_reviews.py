@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,6 +26,7 @@ from tests.tasks.review.rounds import CLASS_NAMES, HEIGHT, WIDTH, review_round
 from tests.waiting import eventually
 
 ENTRIES = ("media/a.jpg", "media/b.jpg", "media/c.jpg")
+REASON = "red at 0.50, between 0.30 and 0.80 <b>"
 STORE = ObjectStore("runs")
 
 
@@ -45,7 +47,9 @@ def run(client: SyncPrefectClient) -> Iterator[UUID]:
         run_flow(story, flow_run=client.read_flow_run(run))
     for entry in ENTRIES:
         STORE.put(image_key(str(run), entry), encode_jpeg(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), 90))
-    STORE.put(f"{run}/review/round.json", pack_round(review_round("detect", *ENTRIES, tool=ToolName.FRONT_PAGE)))
+    review = review_round("detect", *ENTRIES, tool=ToolName.FRONT_PAGE)
+    listed = replace(review.images[0], reason=REASON)
+    STORE.put(f"{run}/review/round.json", pack_round(replace(review, images=(listed, *review.images[1:]))))
     yield run
     client.set_flow_run_state(run, Cancelled(), force=True)
     client.delete_deployment(deployment)
@@ -69,10 +73,12 @@ def test_a_person_reviews_a_round_with_the_keyboard_and_the_run_goes_on(
         tab.resize(1280, 900)
         tab.sign_in(f"http://127.0.0.1:{stack.live_port}/reviews/{run}", USER, stack.secrets["front_page"])
         tab.wait(place(1))
+        assert tab.js("document.getElementById('reason').textContent") == f"Why this image: {REASON}"
         for key in ("x", "ArrowDown", "1"):  # the first is refused, the second of another class
             press(tab, key)
         press(tab, "Enter")
         tab.wait(place(2))
+        assert tab.js("document.getElementById('reason').hidden")
         press(tab, "m")
         tab.wait(place(3))
         assert client.read_flow_run(run).state_name == "Suspended"

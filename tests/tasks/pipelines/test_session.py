@@ -10,8 +10,10 @@ import pytest
 
 from flows.close_loop import close_loop
 from flows.run_pipeline import run_pipeline
+from tasks.errors import StudioError
+from tasks.inference.image_lists import ImageList
 from tasks.parameters import TrainingParams, ValidationPolicy
-from tasks.pipelines import session
+from tasks.pipelines import session, steps
 from tasks.tracking.trained_versions import ChampionTraining, TrainedVersion
 
 REVIEWS = "loops/shapes/*-reviewed.zip"
@@ -101,3 +103,12 @@ def test_a_loop_learns_from_what_the_model_is_sure_of_and_from_all_that_people_c
     assert [call.args[0] for call in pipeline.choose_archives.call_args_list] == ([learnt] if learnt else [])
     assert pipeline.deploy.call_count == (state == "Completed")
     assert ended.name == state
+
+
+def test_a_list_that_is_gone_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that is tried again after a clean-up would skip its review."""
+    monkeypatch.setattr(steps, "find_image_list", lambda _: ImageList(images=()))
+    assert steps.find_listed_images.fn("1") is None
+    monkeypatch.setattr(steps, "find_image_list", lambda _: None)
+    with pytest.raises(StudioError, match=r"Expected the list of images of flow run 1, found none\."):
+        steps.find_listed_images.fn("1")
