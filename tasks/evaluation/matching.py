@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tasks.evaluation.overlaps import ComparedImage
 
 MIN_OVERLAP = 0.5
+LEAST_CONFIDENCE = 0.01  # weaker detections are by far the most, and change no score
 NO_LABEL = -1
 
 Ints = NDArray[np.int64]

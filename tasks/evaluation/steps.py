@@ -3,7 +3,7 @@
 import hashlib
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -128,9 +128,8 @@ def predict_files(
         StudioError: The version cannot predict, or the object store cannot be reached.
     """
     log_step("version %d predicts %d images", version.version, len(paths))
-    job = _prediction_job(paths, weights, version.task, version.image_size, device, folder)
-    digests = "".join(sha256_of(path) for path in (weights, *paths))
-    content = hashlib.sha256(digests.encode()).hexdigest()[:16]
+    job = prediction_job(paths, weights, version.task, version.image_size, device, folder)
+    content = content_digest((weights, *paths))
     return predict_images(job, f"{flow_run_id()}/{kind}/version-{version.version}-{content}/")
 
 
@@ -168,16 +167,15 @@ def predict_images(job: PredictionJob, prefix: str) -> Predictions:
     return Predictions(job.predictions)
 
 
+def content_digest(paths: Iterable[Path]) -> str:
+    """Return 16 hexadecimal digits of what is in these files, in their order."""
+    return hashlib.sha256("".join(map(sha256_of, paths)).encode()).hexdigest()[:16]
+
+
 def prediction_job(
-    data: EvaluationSet, weights: Path, task: str, image_size: int, device: str | None, folder: Path
-) -> PredictionJob:
-    """Return the job that has weights predict the images of a set, in the fresh `folder`."""
-    return _prediction_job([image.path for image in data.images], weights, task, image_size, device, folder)
-
-
-def _prediction_job(
     paths: Sequence[Path], weights: Path, task: str, image_size: int, device: str | None, folder: Path
 ) -> PredictionJob:
+    """Return the job that has weights predict image files, in the fresh `folder`."""
     folder.mkdir(parents=True)
     chunks = tuple(tuple(paths[first : first + CHUNK]) for first in range(0, len(paths), CHUNK))
     return PredictionJob(

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import StudioError, expected_found_fix, safe_repr
+from tasks.evaluation.matching import LEAST_CONFIDENCE
 from tasks.evaluation.promise import design_effect, largest_share
 from tasks.evaluation.validation_matching import ValidationMatching
 from tasks.vision.geometry import Bools, Doubles, Ints
 
-LEAST_CONFIDENCE = 0.01
 _CONFIDENCE = 0.99
 _STEPS = 10  # from the wanted precision to 1, in which it is raised
 

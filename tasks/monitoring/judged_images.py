@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.dataset.image_stats import ImageStats
-from tasks.evaluation.matching import match
+from tasks.evaluation.matching import LEAST_CONFIDENCE, match
 from tasks.evaluation.overlaps import ComparedImage
 from tasks.monitoring.profiles import OBJECT_TRAITS, Doubles, Ints, Profile, looks_of, profile_images
 
-LEAST_CONFIDENCE = 0.01  # weaker detections are by far the most, and change no score
 _RECALLS = np.linspace(0, 1, 101)  # COCO's
 
 

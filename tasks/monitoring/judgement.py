@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.evaluation.matching import LEAST_CONFIDENCE
 from tasks.monitoring.drift import DriftTest, compare_profiles
-from tasks.monitoring.judged_images import LEAST_CONFIDENCE, JudgedImages
+from tasks.monitoring.judged_images import JudgedImages
 from tasks.monitoring.profiles import PICTURE_TRAITS, Doubles, Profile
 from tasks.monitoring.reference import Reference
 from tasks.monitoring.score_estimate import ScoreEstimate, ScoreEstimator

@@ -85,13 +85,6 @@ class ScoreEstimator:
         low, high = max(score - self._error, 0.0), min(score + self._error, 1.0)
         return ScoreEstimate(score=score, low=low, high=high, expected=self.expected)
 
-    def leaving_out(self, name: str) -> "ScoreEstimator":
-        """Return the same without what was learnt of a corruption."""
-        kept = self._groups != name
-        other = object.__new__(ScoreEstimator)
-        other.__dict__ |= self.__dict__ | {"_model": _fit(self._rows[kept], self._scores[kept])}
-        return other
-
     def _leave_out(self) -> Doubles:
         found = np.zeros(len(self._scores))
         for name in np.unique(self._groups[self._groups != ""]).tolist():

@@ -32,7 +32,7 @@ _FOLDERS = {
     **dict.fromkeys(("checkpoints", "folds"), Kind.CHECKPOINTS),
     "inference": Kind.PARTS,
     **dict.fromkeys(("predictions", "corrupted-predictions"), Kind.PARTS),  # of evaluations
-    "reference": Kind.PARTS,  # of the first monitoring of a version
+    **dict.fromkeys(("reference", "embeddings"), Kind.PARTS),  # of monitorings
     "selection": Kind.PARTS,
     "review-images": Kind.PARTS,  # the archive has those that somebody has submitted
 }

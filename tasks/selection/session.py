@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import shutil
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -13,7 +13,7 @@ import numpy as np
 
 from tasks.errors import StudioError, expected_found_fix
 from tasks.evaluation.prediction_file import read_embeddings
-from tasks.evaluation.steps import CHUNK, predict_images
+from tasks.evaluation.steps import predict_images, prediction_job
 from tasks.files import sha256_of
 from tasks.inference.media_inputs import list_media_sources
 from tasks.inference.results.summary import ERROR, Failure
@@ -27,7 +27,6 @@ from tasks.selection.learnt_images import draw_sample, list_learnt_sources
 from tasks.selection.pool import LearntImages, Pool, PoolImage, align_classes, count_expected, keep_counted
 from tasks.selection.steps import FetchedImage, fetch_images
 from tasks.selection.uncertainty import measure_consistency, measure_doubt
-from tasks.training.job import PredictionJob
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats
 from tasks.vision.views import View
@@ -233,30 +232,13 @@ def _observe(
     for image in images:
         own.update(repr(image.checksum).encode())
     content = f"version-{version.version}-{len(views)}-views-{own.hexdigest()[:16]}"
-    job = _job(images, observer, views, device, folder / content)
+    paths = [image.path for image in images]
+    job = prediction_job(paths, observer.weights, version.task, version.image_size, device, folder / content)
+    job = replace(job.with_embeddings(), views=views)
     found = iter(predict_images(job, f"{flow_run_id()}/{FOLDER}/{content}/"))
     for embedding in read_embeddings(job.embeddings):
         yield _Seen(views=list(islice(found, len(views))), embedding=embedding)
     shutil.rmtree(job.folder)
-
-
-def _job(
-    images: Sequence[FetchedImage], observer: Observer, views: tuple[View, ...], device: str | None, folder: Path
-) -> PredictionJob:
-    folder.mkdir(parents=True)
-    paths = [image.path for image in images]
-    chunks = tuple(tuple(paths[first : first + CHUNK]) for first in range(0, len(paths), CHUNK))
-    return PredictionJob(
-        weights=observer.weights,
-        task=observer.version.task,
-        image_size=observer.version.image_size,
-        chunks=chunks,
-        predictions=tuple(folder / f"{number:06d}.zip" for number in range(len(chunks))),
-        embeddings=tuple(folder / f"{number:06d}.npy" for number in range(len(chunks))),
-        views=views,
-        folder=folder,
-        device=device,
-    )
 
 
 def _pool_image(image: FetchedImage, seen: _Seen, other: Detections | None) -> PoolImage:

@@ -53,10 +53,10 @@ def _make(version: ModelVersion, device: str | None, seed: int, folder: Path) ->
     corrupted = evaluation_steps.corrupt_images(
         data, count, version.image_size, seed, folder / "corrupted", WITH_DARKNESS
     )
-    job = evaluation_steps.prediction_job(
-        corrupted, weights, version.task, version.image_size, device, folder / "predictions"
-    )
-    job = replace(job, embeddings=tuple(path.with_suffix(".npy") for path in job.predictions))
+    paths = [image.path for image in corrupted.images]
+    place = folder / "predictions"
+    job = evaluation_steps.prediction_job(paths, weights, version.task, version.image_size, device, place)
+    job = job.with_embeddings()
     predictions = iter(evaluation_steps.predict_images(job, f"{flow_run_id()}/reference/"))
     embeddings = read_embeddings(job.embeddings).astype(np.float64)
     measured = measure_images(corrupted)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.errors import StudioError, safe_repr
+from tasks.evaluation import steps as evaluation_steps
 from tasks.evaluation.corruption import CorruptedFile, write_corrupted
 from tasks.evaluation.prediction_file import read_embeddings
 from tasks.inference import done_inputs, publication
@@ -22,14 +23,12 @@ from tasks.media.errors import MediaError
 from tasks.monitoring.live_log import LiveAnswer, LiveAnswers, read_live_log, read_picture
 from tasks.monitoring.profiles import Doubles, looks_of
 from tasks.monitoring.window import LookedAt, Window, read_found
-from tasks.orchestration.current_run import log_step, now
+from tasks.orchestration.current_run import flow_run_id, log_step, now
 from tasks.parameters import InferenceParams, MonitoringParams
 from tasks.settings import Settings
 from tasks.tracking import registry
 from tasks.tracking.inference_runs import list_inference_runs
 from tasks.tracking.registry import ModelVersion
-from tasks.training.job import PredictionJob
-from tasks.training.process import run_job
 from tasks.vision.detections import Detections
 
 _READERS = 4  # images at a time: each may take hundreds of megabytes
@@ -226,6 +225,8 @@ def _remarks_of_failures(failures: Sequence[Failure]) -> tuple[str, ...]:
 def embed(window: Window, version: ModelVersion, device: str | None, folder: Path) -> Window:
     """Return the window with the embeddings of the images that were looked at, made as those of the reference are.
 
+    They are kept in bucket `runs`, so a run that is tried again makes none twice.
+
     Raises:
         StudioError: The version cannot predict.
     """
@@ -242,18 +243,12 @@ def embed(window: Window, version: ModelVersion, device: str | None, folder: Pat
         return window
     log_step("making embeddings of %d images", len(shown))
     weights = registry.fetch_weights(version, folder / "weights")
-    job = PredictionJob(
-        weights=weights,
-        task=version.task,
-        image_size=version.image_size,
-        chunks=(tuple(shown.values()),),
-        predictions=(folder / "found.zip",),
-        embeddings=(folder / "embeddings.npy",),
-        folder=folder,
-        device=device,
-    )
-    if failure := run_job(job, lambda _: None):
-        raise StudioError(f"{version.name} version {version.version} could not make embeddings: {failure.reason}")
+    paths = [*shown.values()]
+    place = folder / "found"
+    job = evaluation_steps.prediction_job(paths, weights, version.task, version.image_size, device, place)
+    job = job.with_embeddings()
+    content = evaluation_steps.content_digest((weights, *paths))
+    evaluation_steps.predict_images(job, f"{flow_run_id()}/embeddings/{content}/")
     rows = zip(shown, read_embeddings(job.embeddings).astype(np.float64), strict=True)
     embedded = {number: replace(window.looked_at[number], embedding=row) for number, row in rows}
     return replace(window, looked_at={**window.looked_at, **embedded})

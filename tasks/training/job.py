@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,10 @@ class PredictionJob:
     device: str | None = None
     views: tuple[View, ...] = (View.PLAIN,)
     embeddings: tuple[Path, ...] = ()
+
+    def with_embeddings(self) -> "PredictionJob":
+        """Return the same job, which also writes the embeddings of each chunk, beside its predictions."""
+        return replace(self, embeddings=tuple(path.with_suffix(".npy") for path in self.predictions))
 
     def files(self, number: int) -> tuple[Path, ...]:
         """Return the files of chunk `number`."""

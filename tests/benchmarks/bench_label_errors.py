@@ -112,7 +112,8 @@ def train(data: Path, folder: Path, model: str, params: TrainingParams) -> Path:
 
 def predict(data: EvaluationSet, weights: Path, folder: Path, params: TrainingParams) -> Iterable[Detections]:
     """Return what is found in each image."""
-    job = evaluation_steps.prediction_job(data, weights, "detect", params.imgsz, params.device, folder)
+    paths = [image.path for image in data.images]
+    job = evaluation_steps.prediction_job(paths, weights, "detect", params.imgsz, params.device, folder)
     if failure := run_job(job, lambda _: None):
         raise SystemExit(f"the prediction stopped: {failure}")
     return (each for file in job.predictions for each in read_predictions(file))

@@ -26,7 +26,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -204,8 +204,9 @@ class Study:
     def look(self, weights: Path, part: str) -> Seen:
         """Return what a model finds in the images of a part of the data, in its order."""
         data, order = self._sets.get(part) or self._sets.setdefault(part, self._unpack(part))
-        job = evaluation_steps.prediction_job(data, weights, "detect", self._imgsz, "cpu", self._place() / "found")
-        job = replace(job, embeddings=tuple(path.with_suffix(".npy") for path in job.predictions))
+        paths = [image.path for image in data.images]
+        place = self._place() / "found"
+        job = evaluation_steps.prediction_job(paths, weights, "detect", self._imgsz, "cpu", place).with_embeddings()
         if failure := run_job(job, lambda _: None):
             raise SystemExit(f"the prediction stopped: {failure}")
         found = (each for file in job.predictions for each in read_predictions(file))

@@ -183,8 +183,12 @@ def try_windows(validated: Sequence[JudgedImages], held_out: Sequence[JudgedImag
     """Estimate windows of held-out images, of each corruption by what was learnt of the others."""
     limits = np.full(validated[0].labels.shape[1], least)
     clean, *corrupted = (images.from_confidence(limits) for images in validated)
-    estimator = ScoreEstimator(clean, dict(zip(WITH_DARKNESS, corrupted, strict=True)), classify=False)
-    without = {name: estimator.leaving_out(name) for name in NAMES}
+    learnt = dict(zip(WITH_DARKNESS, corrupted, strict=True))
+    estimator = ScoreEstimator(clean, learnt, classify=False)
+    without = {
+        name: ScoreEstimator(clean, {each: own for each, own in learnt.items() if each.name != name}, classify=False)
+        for name in NAMES
+    }
     rng = np.random.default_rng(SEED)
     trials = []
     for corruption, images in zip(SETS, held_out, strict=True):

@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import boto3
@@ -16,6 +16,7 @@ from flows.monitor_model import monitor_model
 from flows.run_inference import run_inference
 from tasks.monitoring.reference import REFERENCE
 from tasks.orchestration import events
+from tasks.storage.object_store import ObjectStore
 from tasks.tracking.mlflow_client import MONITORING, search_runs
 from tests.flows.registered import pictures
 from tests.model_repository import live_logs
@@ -79,10 +80,12 @@ def test_darkness_is_told_once_with_pictures(name: str, monkeypatch: Any) -> Non
     assert [(each["kind"], each["version"]) for each in told] == [(events.MODEL_DRIFTED, 1)]
     page = boto3.client("s3").get_object(Bucket="runs", Key=f"{state.state_details.flow_run_id}/monitoring.html")
     assert page["Body"].read().count(b"<figure>") >= 1
+    kept = f"{state.state_details.flow_run_id}/embeddings/"
+    assert {PurePosixPath(key).suffix for key in ObjectStore("runs").keys(kept)} == {".npy", ".zip"}
 
     mlflow = MlflowClient()
-    kept = str(mlflow.get_model_version(name, "1").run_id)
-    assert REFERENCE in {each.path for each in mlflow.list_artifacts(kept)}
+    source = str(mlflow.get_model_version(name, "1").run_id)
+    assert REFERENCE in {each.path for each in mlflow.list_artifacts(source)}
     again: State = monitor_model(name, monitoring=PARAMS, return_state=True)
     assert again.name == "Drifted"
     assert len(told) == 1

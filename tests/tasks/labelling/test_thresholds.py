@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tasks.errors import StudioError
+from tasks.evaluation.matching import LEAST_CONFIDENCE
 from tasks.evaluation.validation_matching import ValidationMatching, ValidationSource
 from tasks.labelling.thresholds import (
-    LEAST_CONFIDENCE,
     LabelThreshold,
     compute_thresholds,
     expect,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tasks.evaluation.coco_metrics import coco_metrics
+from tasks.evaluation.matching import LEAST_CONFIDENCE
 from tasks.evaluation.overlaps import compare_image
-from tasks.monitoring.judged_images import LEAST_CONFIDENCE, judge_images, mean_average_precision
+from tasks.monitoring.judged_images import judge_images, mean_average_precision
 from tests.tasks.evaluation.pictures import draw_pair
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_repository.predict.model_lookup import ServedModel
+from tasks.evaluation.matching import LEAST_CONFIDENCE
 from tasks.monitoring import live_log
-from tasks.monitoring.judged_images import LEAST_CONFIDENCE
 from tasks.monitoring.live_log import LiveAnswers, read_live_log, read_picture
 from tests.model_repository import live_logs
 from tests.model_repository.live_logs import MODEL, write_log

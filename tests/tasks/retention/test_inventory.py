@@ -27,14 +27,12 @@ def leavings(monkeypatch: pytest.MonkeyPatch, keys: list[str], answered: set[str
 
 
 def test_what_a_monitoring_predicted_is_left_behind_and_its_report_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = [f"{ONE}/reference/000000.zip", f"{ONE}/reference/000000.npy", f"{ONE}/monitoring.json"]
-    (found,) = leavings(monkeypatch, keys, set())
-    assert (found.kind, found.name, found.files, found.owners) == (
-        Kind.PARTS,
-        f"s3://runs/{ONE}/reference/",
-        2,
-        frozenset({ONE}),
-    )
+    keys = [f"{ONE}/{key}" for key in ("reference/0.zip", "reference/0.npy", "embeddings/1/0.npy", "monitoring.json")]
+    found = leavings(monkeypatch, keys, set())
+    assert [(each.kind, each.name, each.files, each.owners) for each in found] == [
+        (Kind.PARTS, f"s3://runs/{ONE}/reference/", 2, {ONE}),
+        (Kind.PARTS, f"s3://runs/{ONE}/embeddings/", 1, {ONE}),
+    ]
 
 
 def test_a_list_of_images_is_left_behind_unless_predictions_would_take_its_place(

@@ -13,6 +13,7 @@ from PIL import Image
 
 from model_repository.predict.geometry import Letterbox
 from model_repository.predict.live_log import LiveLog, LiveLogSettings
+from tasks.evaluation.prediction_file import write_embeddings
 from tasks.inference.work_plan import MediaSource
 from tasks.media.file_type import MediaKind
 from tasks.media.images import read_image
@@ -22,6 +23,7 @@ from tasks.parameters import MonitoringParams
 from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.tracked_monitoring import windows
 from tasks.tracking.registry import ModelVersion
+from tasks.training.job import PredictionJob
 from tasks.vision.detections import Detections
 from tests.model_repository.live_logs import MODEL, picture, write_log
 from tests.tasks.serving.graphs import encoded, rows
@@ -195,3 +197,27 @@ def test_days_are_those_of_the_runs(read: Callable[..., Window], tmp_path: Path,
     monkeypatch.setattr(windows, "now", lambda: now() + timedelta(days=2))
     assert read(0, tmp_path / "log", days=1).live == 0
     assert read(0, tmp_path / "log", days=3).live == 2
+
+
+def test_embeddings_are_kept_for_another_attempt(
+    read: Callable[..., Window], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie under what they were made of: other images or other weights meet none of them."""
+    prefixes = []
+
+    def predict(job: PredictionJob, prefix: str) -> None:
+        prefixes.append(prefix)
+        write_embeddings(job.embeddings[0], [np.arange(3)] * len(job.chunks[0]))
+
+    (tmp_path / "best.pt").write_bytes(b"weights")
+    monkeypatch.setattr(windows.registry, "fetch_weights", lambda *_: tmp_path / "best.pt")
+    monkeypatch.setattr(windows.evaluation_steps, "predict_images", predict)
+    monkeypatch.setattr(windows, "flow_run_id", lambda: "run")
+    write_log(tmp_path / "log", 3, pictures=True)
+    window = read(0, tmp_path / "log")
+    fewer = replace(window, looked_at=dict(list(window.looked_at.items())[:2]))
+    for number, each in enumerate((window, window, fewer)):
+        embedded = windows.embed(each, VERSION, None, tmp_path / f"embeddings-{number}")
+        assert embedded.profile().embeddings.shape == (3, 3)
+    assert all(prefix.startswith("run/embeddings/") for prefix in prefixes)
+    assert prefixes[0] == prefixes[1] != prefixes[2]

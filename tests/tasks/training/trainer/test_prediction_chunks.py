@@ -24,7 +24,8 @@ def test_a_killed_prediction_goes_on_after_its_last_chunk(tmp_path: Path, monkey
     data = unpacked(tmp_path, "segment", images=8)
     drawn = [np.random.default_rng(seed).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8) for seed in range(8)]
     weights = finder(tmp_path, "yolo11n-seg", drawn, classes=2)
-    job = steps.prediction_job(data, weights, "segment", 2 * SIDE, "cpu", tmp_path / "found")
+    paths = [image.path for image in data.images]
+    job = steps.prediction_job(paths, weights, "segment", 2 * SIDE, "cpu", tmp_path / "found")
     job.predictions[1].write_bytes(b"kept")
     assert list(predict_chunks(job)) == [PredictedChunk(number=0, images=3), PredictedChunk(number=2, images=2)]
     assert job.predictions[1].read_bytes() == b"kept"
