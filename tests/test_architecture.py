@@ -75,6 +75,14 @@ def test_a_room_imports_only_the_rooms_that_its_row_names(module: str) -> None:
     assert rooms <= ALLOWED[room_of(module)]
 
 
+def test_the_rooms_that_know_tracking_are_told() -> None:
+    text = (
+        (ROOT / "docs" / "architecture.md").read_text().partition("\n`tracking` stands above")[2].partition("\n\n")[0]
+    )
+    told = set(re.findall(r"`(\w+)`", text))
+    assert told == {room for room, others in ALLOWED.items() if "tracking" in others}
+
+
 def test_each_arrow_of_the_table_is_there() -> None:
     """So that the table says what is, and an arrow that nobody needs any longer is taken out."""
     drawn: dict[str, set[str]] = {room_of(module): set() for module in MODULES}
