@@ -4,7 +4,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks.monitoring.judgement import judge_window
-from tasks.monitoring.page import monitoring_sentence
+from tasks.monitoring.page import DRIFTED, TOO_FEW, monitoring_sentence
 from tasks.orchestration import outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import ModelName, MonitoringParams
@@ -32,4 +32,5 @@ def monitor_model(model_name: ModelName, monitoring: MonitoringParams = Monitori
             window = windows.embed(window, version, monitoring.device, folder / "embeddings")
         judgement = judge_window(reference, window, version.task, monitoring)
         publication.publish(version, judgement, window)
-    return outcome.completed(monitoring_sentence(title, judgement), "Drifted" if judgement.drifted else None)
+    told = DRIFTED if judgement.drifted else TOO_FEW if judgement.is_empty else None
+    return outcome.completed(monitoring_sentence(title, judgement), told)

@@ -16,6 +16,7 @@ from tasks.training_arguments import IDLE_WITH_AUTO, REFUSED, read_training_argu
 
 MAX_ARCHIVES = 500  # of a pipeline
 DEFAULT_CONFIDENCE = 0.25
+LEAST_MONITORED = 10  # images: a test of fewer tells nothing
 MAX_SEED = 2**31 - 1  # NumPy takes twice as many, and the number of an image or of a GPU is added
 LIVE_MODEL = "predict"  # the endpoint for live clients in Triton, beside the deployed models
 
@@ -887,7 +888,7 @@ class MonitoringParams(Parameters):
     )
     min_images: int = Field(
         50,
-        ge=10,
+        ge=LEAST_MONITORED,
         le=64,
         description="What fewer images have is not compared, nor is the score estimated. It holds for the validation "
         "images, too, of which a version keeps 64 at most.",

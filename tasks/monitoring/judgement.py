@@ -35,6 +35,7 @@ class Judgement:
 
     Attributes:
         images: How many it has.
+        validated: How many validation images it is compared with.
         metric: The name of the score that is estimated.
         tests: A test of each trait.
         estimate: None if there are too few images.
@@ -44,12 +45,18 @@ class Judgement:
     """
 
     images: int
+    validated: int
     metric: str
     tests: tuple[DriftTest, ...]
     estimate: ScoreEstimate | None
     max_fall: float
     min_images: int
     unusual: tuple[UnusualImage, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was too little to compare anything, so that nobody knows whether something drifted."""
+        return all(test.q_value is None for test in self.tests)
 
     @property
     def has_fallen(self) -> bool:
@@ -89,6 +96,7 @@ def judge_window(reference: Reference, window: Window, task: str, monitoring: Mo
     estimator = _learn(reference, clean, least, classify=classify, seed=monitoring.seed) if enough else None
     return Judgement(
         images=len(profile),
+        validated=len(clean.profile),
         metric="accuracy" if classify else "mAP50",
         tests=tests,
         estimate=estimator.estimate(profile) if estimator else None,

@@ -11,9 +11,11 @@ from tasks.media.images import encode_jpeg, read_image, resize_to_fit
 from tasks.monitoring.drift import DriftTest
 from tasks.monitoring.judgement import Judgement, UnusualImage, estimate_text
 from tasks.monitoring.window import Window
+from tasks.parameters import LEAST_MONITORED
 from tasks.rendering.html import DOCUMENT, PICTURES, jpeg_data_uri, render_page
 from tasks.rendering.markdown import bullet_list, escape_markdown, table
 
+DRIFTED, TOO_FEW = "Drifted", "Too few images"  # names of states, too
 _SHOWN = 12
 _SIDE = 360  # pixels
 _QUALITY = 80
@@ -22,8 +24,8 @@ _QUALITY = 80
 def monitoring_sentence(title: str, judgement: Judgement) -> str:
     """Return what was found, as one sentence."""
     images = f"{title} on {judgement.images:,} image{'s' if judgement.images != 1 else ''}"
-    if not any(test.q_value is not None for test in judgement.tests):
-        return f"{images}: too few to compare, {judgement.min_images} are needed"
+    if judgement.is_empty:
+        return f"{images}: {_why_empty(judgement)}"
     drifted = ", ".join(judgement.drifted)
     told = f"{drifted} drifted" if drifted else "as on the validation images"
     return f"{images}: {told}" + (
@@ -31,11 +33,30 @@ def monitoring_sentence(title: str, judgement: Judgement) -> str:
     )
 
 
+def monitoring_heading(judgement: Judgement) -> str:
+    """Return what was found, in a word or a few."""
+    if judgement.is_empty:
+        return TOO_FEW
+    return DRIFTED if judgement.drifted else "No drift"
+
+
+def _why_empty(judgement: Judgement) -> str:
+    if judgement.validated >= judgement.min_images:
+        return f"too few to compare, {judgement.min_images} are needed"
+    few = (
+        f"nothing can be told, as it has {judgement.validated} validation images, and {judgement.min_images} are needed"
+    )
+    if judgement.validated < LEAST_MONITORED:
+        return f"{few}. Train it with more images in val."
+    return f"{few}. Train it with more images in val, or set monitoring.min_images to {judgement.validated}."
+
+
 def monitoring_facts(judgement: Judgement) -> dict[str, Any]:
     """Return all figures as plain values."""
     estimate = judgement.estimate
     return {
         "images": judgement.images,
+        "validation_images": judgement.validated,
         "drifted": judgement.drifted,
         "reasons": judgement.reasons,
         "estimate": estimate and {"metric": judgement.metric, **vars(estimate), "fall": estimate.fall},
@@ -62,6 +83,7 @@ def monitoring_markdown(judgement: Judgement, window: Window) -> str:
     rows = [_row(test, judgement.min_images) for test in judgement.tests]
     parts = [
         f"**{estimate_text(estimate, judgement.metric)}.**" if estimate else "",
+        escape_markdown(monitoring_sentence("This version", judgement)) if judgement.is_empty else "",
         bullet_list(map(escape_markdown, judgement.reasons)),
         origin_text(judgement, window),
         table(("trait", "images", "difference", "q", ""), rows),
@@ -86,10 +108,11 @@ def monitoring_page(title: str, judgement: Judgement, window: Window, class_name
         DOCUMENT,
         PICTURES,
         title=title,
+        heading=monitoring_heading(judgement),
+        empty=judgement.is_empty and monitoring_sentence(title, judgement),
         totals=_totals(judgement, window),
         estimate=estimate and f"{estimate_text(estimate, judgement.metric)}.",
         fallen=judgement.has_fallen,
-        drifted=judgement.drifted,
         remarks=window.remarks,
         traits=[_trait(test, judgement.min_images, class_names) for test in judgement.tests],
         exhibits=[*islice(_exhibits(judgement, window, class_names), _SHOWN)],

@@ -33,7 +33,7 @@ from tasks.vision.detections import Detections
 
 _READERS = 4  # images at a time: each may take hundreds of megabytes
 _LARGEST = 1 << 26  # bytes of an image whose pixels are looked at
-_NAMED = 5  # images that cannot be looked at, with the reason
+_NAMED = 3  # images that cannot be looked at, with the reason
 _LONGEST = 200  # characters of a name
 
 

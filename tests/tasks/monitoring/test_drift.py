@@ -15,7 +15,8 @@ from tasks.monitoring.profiles import OBJECT_TRAITS, Profile, looks_of, profile_
 from tasks.vision.detections import Detections
 
 SEEDS = 20
-POOL, REFERENCE, WINDOW = 200, 100, 60
+POOL = 200
+SIZES = [(30, 30), (64, 64)]  # of the validation and of the window: a version keeps 64 images at most
 
 
 def newer_camera(image: np.ndarray) -> np.ndarray:
@@ -66,36 +67,42 @@ def profile(camera: str, images: np.ndarray) -> Profile:
     return profile_images([*map(looks_of, seen)], found, pictures).select(images)
 
 
-def judge(camera: str, seed: int, lost: int = -1) -> set[str]:
+def judge(camera: str, seed: int, sizes: tuple[int, int], lost: int = -1) -> set[str]:
     """The traits that drifted from some images of the pool to others, in which a class may be lost."""
     images = np.random.default_rng(seed).permutation(POOL)
-    new = profile(camera, images[REFERENCE : REFERENCE + WINDOW])
+    validated, window = sizes
+    new = profile(camera, images[validated : validated + window])
     kept = new.class_id != lost
     columns = {name: getattr(new, name)[kept] for name in OBJECT_TRAITS}
     tests = compare_profiles(
-        profile("same", images[:REFERENCE]),
+        profile("same", images[:validated]),
         replace(new, **columns),
         len(CLASSES),
-        min_images=50,
+        min_images=min(sizes),
         significance=0.01,
         seed=seed,
     )
     return {test.trait for test in tests if test.drifted}
 
 
+@pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize(
     ("camera", "trait"), [("darkened", "brightness"), ("blurred", "sharpness"), ("new camera", "embeddings")]
 )
-def test_another_look_of_the_images_is_told_for_each_seed(camera: str, trait: str) -> None:
-    assert [seed for seed in range(SEEDS) if trait not in judge(camera, seed)] == []
+def test_another_look_of_the_images_is_told_for_each_seed(camera: str, trait: str, sizes: tuple[int, int]) -> None:
+    assert [seed for seed in range(SEEDS) if trait not in judge(camera, seed, sizes)] == []
 
 
-def test_a_class_that_is_gone_is_told_for_each_seed() -> None:
-    assert [seed for seed in range(SEEDS) if "classes" not in judge("same", seed, lost=2)] == []
+@pytest.mark.parametrize(("sizes", "least"), [((30, 30), 9), ((50, 50), 17), ((64, 64), 20), ((64, 100), 20)])
+def test_a_class_that_is_gone_is_told_the_more_often_the_more_images_there_are(
+    sizes: tuple[int, int], least: int
+) -> None:
+    assert sum("classes" in judge("same", seed, sizes, lost=2) for seed in range(SEEDS)) >= least
 
 
-def test_images_as_before_raise_no_alarm() -> None:
-    assert [seed for seed in range(SEEDS) if judge("same", seed)] == []
+@pytest.mark.parametrize("sizes", SIZES)
+def test_images_as_before_raise_no_alarm(sizes: tuple[int, int]) -> None:
+    assert [seed for seed in range(SEEDS) if judge("same", seed, sizes)] == []
 
 
 def values(brightness: np.ndarray) -> Profile:

@@ -16,12 +16,14 @@ from tasks.inference.results.parquet import IMAGES_SCHEMA, schema, to_image_tabl
 from tasks.monitoring.judgement import Judgement, judge_window
 from tasks.monitoring.page import (
     monitoring_facts,
+    monitoring_heading,
     monitoring_markdown,
     monitoring_metrics,
     monitoring_page,
     monitoring_sentence,
 )
 from tasks.monitoring.profiles import looks_of
+from tasks.monitoring.reference import Reference
 from tasks.monitoring.window import LookedAt, Window, read_found
 from tasks.parameters import MonitoringParams
 from tasks.vision.detections import Detections
@@ -93,7 +95,34 @@ def test_a_window_of_few_images_says_so(window: Window) -> None:
     )
     assert (few.drifted, few.estimate) == ((), None)
     assert monitoring_sentence("cats version 1", few).endswith("too few to compare, 50 are needed")
+    assert monitoring_heading(few) == "Too few images"
     assert "too few: 12 of 50" in monitoring_markdown(few, window)
+
+
+@pytest.mark.parametrize(
+    ("images", "fix"),
+    [
+        (16, "Train it with more images in val, or set monitoring.min_images to 16."),
+        (8, "Train it with more images in val."),
+    ],
+)
+def test_a_version_with_few_validation_images_says_that_it_tells_nothing(images: int, fix: str, window: Window) -> None:
+    """A model that was trained on 40 images is not told to be as it was."""
+    known = reference()
+    chosen = np.arange(images)
+    few = Reference(
+        clean=known.clean.select(chosen),
+        corrupted={name: each.select(chosen) for name, each in known.corrupted.items()},
+    )
+    judgement = judge_window(few, window, "detect", MonitoringParams())
+    assert (judgement.drifted, judgement.estimate, judgement.is_empty) == ((), None, True)
+    told = f"nothing can be told, as it has {images} validation images, and 50 are needed. {fix}"
+    assert monitoring_sentence("cats version 1", judgement) == f"cats version 1 on 80 images: {told}"
+    assert told in monitoring_markdown(judgement, window).replace("\\", "")
+    page = monitoring_page("cats version 1", judgement, window, NAMES)
+    assert told in page
+    assert "No drift" not in page
+    assert monitoring_facts(judgement)["validation_images"] == images
 
 
 def test_images_of_the_version_are_read_and_no_frames(tmp_path: Path) -> None:
