@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from prefect.logging import disable_run_logger
 
+from tasks.dataset.image_stats import ImageStats
 from tasks.evaluation import steps as evaluation_steps
 from tasks.inference import done_inputs, publication, work_queue
 from tasks.inference.results.chunk_results import ChunkResultWriter, merge_chunk_results
@@ -78,7 +79,7 @@ def test_weights_predict_in_rounds_of_which_only_one_is_on_the_disk(
     def read(_: object, asked: MediaSource) -> UsableImage | Failure:
         if asked.name == "b":
             return Failure(source="b", reason="gone")
-        return UsableImage(data=asked.name.encode(), ending=".jpg", checksum=(0, 0), thumbnail=b"")
+        return UsableImage(data=asked.name.encode(), ending=".jpg", checksum=(0, 0), stats=ImageStats(1, 1))
 
     def predict(paths: list[Path], *given: object) -> list[Detections]:
         assert not Path(str(given[-1])).exists()

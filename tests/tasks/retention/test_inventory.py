@@ -30,8 +30,8 @@ def test_what_a_monitoring_predicted_is_left_behind_and_its_report_is_not(monkey
     keys = [f"{ONE}/{key}" for key in ("reference/0.zip", "reference/0.npy", "embeddings/1/0.npy", "monitoring.json")]
     found = leavings(monkeypatch, keys, set())
     assert [(each.kind, each.name, each.files, each.owners) for each in found] == [
-        (Kind.PARTS, f"s3://runs/{ONE}/reference/", 2, {ONE}),
-        (Kind.PARTS, f"s3://runs/{ONE}/embeddings/", 1, {ONE}),
+        (Kind.PARTS, f"s3://runs/{ONE}/reference/", 2, frozenset({ONE})),
+        (Kind.PARTS, f"s3://runs/{ONE}/embeddings/", 1, frozenset({ONE})),
     ]
 
 

@@ -11,6 +11,8 @@ from flows import monitor_model as story
 from tasks.monitoring.reference import Reference
 from tasks.monitoring.window import Window
 from tasks.parameters import MonitoringParams
+from tasks.tracked_monitoring import publication, references, windows
+from tasks.tracking import registry
 from tasks.tracking.registry import ModelVersion
 from tests.tasks.monitoring.test_judgement import found
 from tests.tasks.monitoring.test_score_estimate import CLASSES, reference
@@ -34,11 +36,11 @@ def test_a_monitoring_that_could_not_compare_does_not_end_as_if_all_were_well(
     few = Reference(clean=known.clean.select(chosen), corrupted=corrupted)
     window = Window(found=tuple(found(answered)), least=np.full(CLASSES, 0.25), runs=1)
     monkeypatch.setattr(story, "scratch_folder", lambda _: nullcontext(tmp_path))
-    monkeypatch.setattr(story.registry, "find_version", lambda *_: VERSION)
-    monkeypatch.setattr(story.windows, "read_window", lambda *_: window)
-    monkeypatch.setattr(story.windows, "embed", lambda *_: window)
-    monkeypatch.setattr(story.references, "find_reference", lambda *_: few)
-    monkeypatch.setattr(story.publication, "publish", lambda *_: None)
+    monkeypatch.setattr(registry, "find_version", lambda *_: VERSION)
+    monkeypatch.setattr(windows, "read_window", lambda *_: window)
+    monkeypatch.setattr(windows, "embed", lambda *_: window)
+    monkeypatch.setattr(references, "find_reference", lambda *_: few)
+    monkeypatch.setattr(publication, "publish", lambda *_: None)
     state = inspect.unwrap(story.monitor_model.fn)("cats", MonitoringParams())
     assert state.name == name
     assert message in str(state.message)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from model_repository.predict.geometry import Letterbox
 from model_repository.predict.live_log import LiveLog, LiveLogSettings
+from tasks.evaluation import steps as evaluation_steps
 from tasks.evaluation.prediction_file import write_embeddings
 from tasks.inference.work_plan import MediaSource
 from tasks.media.file_type import MediaKind
@@ -22,6 +23,7 @@ from tasks.orchestration.current_run import now
 from tasks.parameters import MonitoringParams
 from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.tracked_monitoring import windows
+from tasks.tracking import registry
 from tasks.tracking.registry import ModelVersion
 from tasks.training.job import PredictionJob
 from tasks.vision.detections import Detections
@@ -207,11 +209,11 @@ def test_embeddings_are_kept_for_another_attempt(
 
     def predict(job: PredictionJob, prefix: str) -> None:
         prefixes.append(prefix)
-        write_embeddings(job.embeddings[0], [np.arange(3)] * len(job.chunks[0]))
+        write_embeddings(job.embeddings[0], [np.arange(3, dtype=np.float32)] * len(job.chunks[0]))
 
     (tmp_path / "best.pt").write_bytes(b"weights")
-    monkeypatch.setattr(windows.registry, "fetch_weights", lambda *_: tmp_path / "best.pt")
-    monkeypatch.setattr(windows.evaluation_steps, "predict_images", predict)
+    monkeypatch.setattr(registry, "fetch_weights", lambda *_: tmp_path / "best.pt")
+    monkeypatch.setattr(evaluation_steps, "predict_images", predict)
     monkeypatch.setattr(windows, "flow_run_id", lambda: "run")
     write_log(tmp_path / "log", 3, pictures=True)
     window = read(0, tmp_path / "log")
