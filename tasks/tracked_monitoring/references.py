@@ -119,4 +119,5 @@ def _as_stored(sets: Sequence[JudgedImages], data: EvaluationSet) -> list[Judged
 def _shift(
     values: Mapping[str, Doubles], seen: Mapping[str, Doubles], rendered: Mapping[str, Doubles]
 ) -> dict[str, Doubles]:
-    return {trait: values[trait] + seen[trait] - rendered[trait] for trait in values}
+    # In brackets, so that what is the same stays the same to the last digit: a window is compared with it.
+    return {trait: values[trait] + (seen[trait] - rendered[trait]) for trait in values}

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from tasks.evaluation.labelled_images import label_detections
 from tasks.merge.pack_sample import pack_sample
-from tasks.tracked_monitoring.references import open_sample
+from tasks.tracked_monitoring.references import _shift, open_sample
 from tasks.tracking.registry import ModelVersion
 from tests.tasks.merge.archives import picture, row
 
@@ -45,3 +46,11 @@ def test_classes_of_a_tree_are_its_folders_also_if_some_are_not_shown(tmp_path: 
         (tmp_path / "data" / "val" / str(class_id) / "a.jpg").write_bytes(picture(class_id))
     found = opened(tmp_path / "data", "classify", tmp_path)
     assert [(name, classes) for name, classes, _ in found] == [("a.jpg", [1]), ("a.jpg", [2])]
+
+
+@pytest.mark.parametrize(("width", "height", "side"), [(320, 240, 128), (1024, 768, 416), (640, 427, 512)])
+def test_images_that_a_model_sees_smaller_keep_their_size_to_the_last_digit(width: int, height: int, side: int) -> None:
+    """A window of images of the same size would drift otherwise: next to nothing lies between two bins."""
+    stored = {"image size": np.array([(width * height) ** 0.5])}
+    seen = {"image size": np.array([(side * round(side * height / width)) ** 0.5])}
+    np.testing.assert_array_equal(_shift(stored, seen, seen)["image size"], stored["image size"])
