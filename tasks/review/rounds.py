@@ -8,18 +8,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
+from tasks.dataset.zip_names import normalize_unicode
 from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, Shape, Tag
 from tasks.vision.detections import VISIBLE
 
 ANSWERS = "answers.json"  # beside round.json: what people have submitted, once it is an archive; of CVAT it is XML
 CLOSED = "closed"  # beside round.json while an archive is being made
 PAGE = "page.txt"  # beside round.json: where people answer
-_UNSAFE = re.compile(r"[^\w. ()/-]|(?<![^/])\.+(?=/|$)")
+_UNSAFE = re.compile(r"[^\w. ()-]")
 _MAX_ENTRY = 200
 
 
@@ -88,14 +90,18 @@ def unpack_round(data: bytes) -> Round:
 
 
 def name_entries(sources: Sequence[str]) -> list[str]:
-    """Return an entry of a zip for each address of an image: safe, and of no other image, also in other letters."""
+    """Return an entry of a zip for each address of an image: safe, and of no other image, also in other letters.
+
+    Readers of zips compose letters and skip hidden files, so there are none to compose and none hidden.
+    """
     taken: set[str] = set()
     entries = []
-    for number, source in enumerate(sources):
-        entry = _UNSAFE.sub("_", source.partition("://")[2] or source).strip("/")[-_MAX_ENTRY:].lstrip("/")
-        if entry.lower() in taken:
-            folder, _, file = entry.rpartition("/")
-            entry = f"{folder}/{number}-{file}".lstrip("/")
+    for source in sources:
+        named = normalize_unicode(source.partition("://")[2] or source)[-_MAX_ENTRY:]
+        parts = [_UNSAFE.sub("_", part).lstrip(".") or "_" for part in named.split("/") if part]
+        folder, file = "".join(f"{part}/" for part in parts[:-1]), parts[-1]
+        numbered = (f"{folder}{number}-{file}" for number in count(2))
+        entry = next(each for each in chain([folder + file], numbered) if each.lower() not in taken)
         taken.add(entry.lower())
         entries.append(entry)
     return entries

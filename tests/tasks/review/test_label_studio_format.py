@@ -97,7 +97,15 @@ def test_entries_are_safe_and_of_one_image_each() -> None:
         "s3://media/A.jpg",
         "s3://media/a.JPG",
         "s3://m/🙂.png",
+        "s3://m/.hidden.png",
+        "s3://m/\u1112\u1161\u11ab.png",  # as macOS writes it: readers compose its three parts
+        "s3://m/2-x_.jpg",
+        "s3://m/x:.jpg",
+        "s3://m/x?.jpg",
     ]
-    entries = name_entries(named)
-    assert entries == ["media/_/a b.jpg", "media/x.zip/1___.jpg", "media/A.jpg", "media/3-a.JPG", "m/_.png"]
-    assert all(len(entry) <= 210 for entry in name_entries([f"s3://media/{'x' * 900}.jpg"] * 2))
+    of_media = ["media/_/a b.jpg", "media/x.zip/1___.jpg", "media/A.jpg", "media/2-a.JPG"]
+    of_m = ["m/_.png", "m/hidden.png", "m/\ud55c.png", "m/2-x_.jpg", "m/x_.jpg", "m/3-x_.jpg"]
+    assert name_entries(named) == of_media + of_m
+    long = name_entries([f"s3://media/{'c' * 50}../{'b' * length}.jpg" for length in range(180, 200)] * 2)
+    assert all(len(entry) <= 210 and not entry.startswith(".") for entry in long)
+    assert len({*long}) == 40
