@@ -1,6 +1,6 @@
 """A flow run that waits suspended: no process of it lives, and it is started again from its beginning."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Never
 from uuid import UUID
@@ -30,6 +30,7 @@ def suspend(
     form: Mapping[str, str] | None = None,
     awaited: UUID | None = None,
     place: str | None = None,
+    then: Callable[[], None] | None = None,
 ) -> Never:
     """Suspend this flow run until it is resumed.
 
@@ -40,6 +41,7 @@ def suspend(
             filled to resume it.
         awaited: The flow run that it waits for; `awaited_run` finds it again.
         place: Where people do what it waits for; `place_of` finds it again.
+        then: Is called when the run is suspended, before this process ends: what it waits for may have come meanwhile.
 
     Raises:
         Pause: The run is suspended: this process ends, and the flow is started again when it is resumed.
@@ -53,7 +55,10 @@ def suspend(
     wanted.state_details.run_input_keyset = dict(form) if form else None
     wanted.state_details.child_flow_run_id = awaited
     wanted.state_details.pause_key = place
-    raise Pause(state=SERVICE_RESTART.call(lambda: _set_suspended(wanted)))
+    suspended = SERVICE_RESTART.call(lambda: _set_suspended(wanted))
+    if then:
+        then()
+    raise Pause(state=suspended)
 
 
 def awaited_run(state: State[Any]) -> UUID | None:

@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 from tasks.inference.image_lists import named_run
 from tasks.orchestration import artifacts, events
 from tasks.orchestration.awaited_runs import AwaitedRuns
 from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
+from tasks.orchestration.deployed_flows import resume
 from tasks.orchestration.flow_runs import call_when_cancelled, may_continue
 from tasks.orchestration.run_history import begun_at
 from tasks.orchestration.suspension import can_be_suspended, suspend
@@ -23,7 +26,7 @@ from tasks.review import steps
 from tasks.review.changes import Change, ReviewTotals
 from tasks.review.deadlines import expiry_of
 from tasks.review.report import waiting_markdown
-from tasks.review.rounds import Round
+from tasks.review.rounds import Round, ToolName
 
 POLL_S = 2.0
 
@@ -73,10 +76,16 @@ class ReviewSession:
         while (answers := steps.read_answers(self.run, review)).still_open and datetime.now(UTC) < self._deadline:
             waits = f"Waits until {answers.still_open:,} more images are submitted or skipped: {page}"
             if can_be_suspended():
-                suspend(waits, until=expiry_of(self._deadline), place=review.tool)
+                then = partial(self._go_on_if_answered, review)
+                suspend(waits, until=expiry_of(self._deadline), place=review.tool, then=then)
             log_step("%s", waits)
             time.sleep(POLL_S)
             self._may_continue()
+
+    def _go_on_if_answered(self, review: Round) -> None:
+        """Resume the run if the last answer came before it was suspended: the page found nothing to resume then."""
+        if review.tool is ToolName.FRONT_PAGE and not steps.read_answers.fn(self.run, review).still_open:
+            resume(UUID(self.run))
 
     def cancel(self) -> None:
         """Cancel the run of inference that this one has started."""

@@ -65,7 +65,9 @@ function draw() {
   const { width, height, shapes, names, kept } = shown, stage = $("stage");
   stage.setAttribute("viewBox", `0 0 ${width} ${height}`);
   stage.replaceChildren();
-  part("image", { href: address("pictures", number), width, height }, stage);
+  const image = shown, picture = part("image", { href: address("pictures", number), width, height }, stage);
+  picture.addEventListener("load", () => see(image, true));
+  picture.addEventListener("error", () => see(image, false));
   const size = Math.max(width, height) / 45;
   shapes.forEach((shape, place) => {
     const group = part("g", { class: `${kept[place] ? "kept" : "refused"}${place === chosen ? " chosen" : ""}`, stroke: colour(names[place]) }, stage);
@@ -87,9 +89,18 @@ function draw() {
   $("done").value = answered.filter(Boolean).length;
   const verdict = { done: "submitted", skipped: "skipped", incomplete: "set aside: something is missing" }[shown.answer?.verdict];
   $("count").textContent = `${$("done").value} done${verdict ? `, this one ${verdict}` : ""}`;
-  for (const id of ["submit", "incomplete", "skip"]) $(id).disabled = over;
+  for (const id of ["submit", "incomplete"]) $(id).disabled = over || !shown.seen;
+  $("skip").disabled = over;
   if (over) tell("This round is over: its archive is being made, or has been made. If none comes of it, reload this page to correct an answer.");
   $("all-done").hidden = over || $("done").value < total;
+}
+
+// Nobody has looked at a picture that is not there yet, or that the browser cannot show.
+function see(image, seen) {
+  if (image !== shown) return;
+  shown.seen = seen;
+  if (!seen) tell("The browser cannot show this picture: skip it.");
+  for (const id of ["submit", "incomplete"]) $(id).disabled = over || !seen;
 }
 
 function line(shape, place) {
@@ -130,7 +141,7 @@ function rename(place, name) {
 }
 
 async function answer(verdict) {
-  if (busy || over || !shown) return;
+  if (busy || over || !shown || (!shown.seen && verdict !== "skipped")) return;
   // Of an image as a whole nothing stays if its class is refused.
   const kept = Object.fromEntries(shown.names.flatMap((name, place) => (shown.kept[place] ? [[place, name]] : [])));
   if (verdict === "done" && task === "classify" && !Object.keys(kept).length) verdict = "skipped";
@@ -163,7 +174,7 @@ document.addEventListener("keydown", event => {
   const act = /^[1-9]$/.test(key) ? () => rename(chosen, CLASSES[key - 1]) : KEYS[key];
   if (!act) return;
   event.preventDefault();
-  act();
+  if (!event.repeat || key.startsWith("Arrow")) act(); // a key that is held answers for one image
 });
 for (const [id, key] of Object.entries({ submit: "Enter", incomplete: "m", skip: "s", previous: "ArrowLeft", next: "ArrowRight" })) {
   $(id).addEventListener("click", event => {

@@ -1,6 +1,7 @@
 """A round of review on the front page, in a real browser, with a round as review-images prepares it."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -62,8 +63,15 @@ def press(page: Page, key: str) -> None:
     page.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
 
+def hold(page: Page, key: str) -> None:
+    for _ in range(5):
+        page.call("Input.dispatchKeyEvent", type="keyDown", key=key, text="\r", autoRepeat=True)
+    page.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+
 def place(number: int) -> str:
-    return f"document.getElementById('place').textContent === 'Image {number} of 3'"
+    shown = f"document.getElementById('place').textContent === 'Image {number} of 3'"
+    return f"{shown} && !document.getElementById('submit').disabled"
 
 
 def test_a_person_reviews_a_round_with_the_keyboard_and_the_run_goes_on(
@@ -78,6 +86,9 @@ def test_a_person_reviews_a_round_with_the_keyboard_and_the_run_goes_on(
             press(tab, key)
         press(tab, "Enter")
         tab.wait(place(2))
+        hold(tab, "Enter")
+        time.sleep(0.5)
+        assert tab.js(place(2)), "a key that is held answers for one image"
         assert tab.js("document.getElementById('reason').hidden")
         press(tab, "m")
         tab.wait(place(3))

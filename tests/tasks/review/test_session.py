@@ -1,0 +1,58 @@
+"""A session of review without a server; with one: tests/flows/test_review_images.py."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.exceptions import Pause
+
+from tasks.orchestration import artifacts
+from tasks.review import session, steps
+from tasks.review.answers import Answers
+from tasks.review.rounds import ToolName
+from tasks.review.session import ReviewSession
+from tests.tasks.review.rounds import review_round
+
+RUN = uuid4()
+
+
+@pytest.mark.parametrize(
+    ("tool", "open_then", "resumed"),
+    [(ToolName.FRONT_PAGE, 0, [RUN]), (ToolName.FRONT_PAGE, 1, []), (ToolName.LABEL_STUDIO, 0, [])],
+)
+def test_a_last_answer_just_before_the_run_is_suspended_has_it_go_on(
+    tool: ToolName, open_then: int, resumed: list[UUID], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The page found nothing to resume yet; other tools are asked each minute."""
+    told: list[UUID] = []
+    open_images = iter([1, open_then])
+
+    def suspend(*_: object, then: Callable[[], None], **__: object) -> None:
+        then()
+        raise Pause
+
+    def read_answers(*_: object) -> Answers:
+        return Answers(submitted={}, seconds={}, skipped_entries=(), still_open=next(open_images))
+
+    class Session(ReviewSession):
+        def __init__(self) -> None:
+            self.run, self._model_name = str(RUN), "cells"
+            self._deadline = datetime.now(UTC) + timedelta(days=1)
+
+        def _announce(self, *_: Any) -> None:
+            pass
+
+    monkeypatch.setattr(steps, "read_answers", Mock(side_effect=read_answers, fn=read_answers))
+    monkeypatch.setattr(steps, "show_round", lambda *_: "http://page")
+    monkeypatch.setattr(artifacts, "show_markdown", lambda *_: None)
+    monkeypatch.setattr(session, "flow_run_name", lambda: "gray-emu")
+    monkeypatch.setattr(session, "can_be_suspended", lambda: True)
+    monkeypatch.setattr(session, "suspend", suspend)
+    monkeypatch.setattr(session, "resume", told.append)
+    with pytest.raises(Pause):
+        Session().ask_people(review_round("detect", "a.jpg", tool=tool), tmp_path)
+    assert told == resumed
