@@ -82,7 +82,7 @@ def test_the_line_of_studio_starts_the_same_run(
     result = CliRunner().invoke(app, words)
     assert isinstance(result.exception, NotSentError), result.output
     ((name, given),) = started
-    implied = {"base_model": "yolo11n.pt"} if flow in {"train-model", "run-pipeline", "close-loop"} else {}
+    implied = {"base_model": "yolo11n.pt"} if flow in {"train-model", "run-pipeline"} else {}
     assert (name, given) == (flow, implied | parameters)
 
 

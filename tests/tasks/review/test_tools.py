@@ -11,7 +11,7 @@ from tasks.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("wanted", "task", "label_studio", "cvat", "tool"),
+    ("wanted", "task", "label_studio_url", "cvat_url", "tool"),
     [
         ("auto", "detect", "", "", ToolName.FRONT_PAGE),
         ("auto", "detect", "http://labels", "", ToolName.LABEL_STUDIO),
@@ -24,9 +24,9 @@ from tasks.settings import Settings
     ],
 )
 def test_people_answer_where_they_can_draw_if_there_is_such_a_tool_and_nobody_says_otherwise(
-    wanted: str, task: str, label_studio: str, cvat: str, tool: ToolName
+    wanted: str, task: str, label_studio_url: str, cvat_url: str, tool: ToolName
 ) -> None:
-    assert choose_tool(wanted, task, Settings(label_studio_url=label_studio, cvat_url=cvat)) is tool
+    assert choose_tool(wanted, task, Settings(label_studio_url=label_studio_url, cvat_url=cvat_url)) is tool
 
 
 def test_only_a_round_in_cvat_imports_its_sdk() -> None:
