@@ -60,7 +60,7 @@ def decode_image(data: bytes) -> Rgb:
             f"expected a picture that decodes in the time of an ordinary one, found {costly}; save it again"
         )
     if is_avif:
-        return _decode_avif(data)
+        return _decode_avif(data, width * height)
     try:
         image: object = _decode_colour_tiff(data) if data[:4] in _TIFF else None
         if image is None:
@@ -154,10 +154,13 @@ def _decode_colour_tiff(data: bytes) -> Rgb | None:
     return np.ascontiguousarray(upper[..., 2::-1], np.uint8)
 
 
-def _decode_avif(data: bytes) -> Rgb:
+def _decode_avif(data: bytes, pixels: int) -> Rgb:
     # Not Image.open: Ultralytics, once imported, replaces it by one that installs packages for unknown bytes.
     try:
         with AvifImageFile(io.BytesIO(data)) as picture:
+            if picture.width * picture.height > pixels:  # the track of a film may say another size than its picture
+                found = f"one of {picture.width}x{picture.height} that claims {pixels} pixels"
+                raise MediaError(_unreadable(found))
             return np.array(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
     except _BROKEN_PILLOW as error:
         raise MediaError(_unreadable(f"an AVIF that is cut off, or a HEIC photo ({error})")) from error

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -120,6 +120,7 @@ def test_whoever_claims_fewer_pixels_than_are_coded_is_refused(name: str, wide: 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged EXIF
 @given(st.sampled_from(sorted(TAKEN)), st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=6))
+@example("film", [(511, 1)])  # the width of its track
 @settings(max_examples=150, deadline=None)
 def test_a_decoder_never_gets_more_pixels_than_were_claimed(name: str, flips: list[tuple[int, int]]) -> None:
     """Whatever is in the boxes: it is refused, or its frames together are at most four times the picture."""
