@@ -3,7 +3,7 @@
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +18,7 @@ from tasks.inference.done_inputs import read_answered
 from tasks.inference.image_lists import find_image_list, find_predictions_run, list_run_sources
 from tasks.inference.media_inputs import MediaStore
 from tasks.inference.results.chunk_reader import PICTURES, PREDICTIONS
-from tasks.inference.results.predicted_images import read_predicted_images
+from tasks.inference.results.predicted_images import PredictedImage, read_predicted_images
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.media.file_type import MediaKind
@@ -118,20 +118,8 @@ def prepare_round(
     tool = choose_tool(review.tool, version.task, Settings())
     chosen, left_out = _choose_images(listed, predictions_run, review.max_images)
     predicted = {image.source: image for image in read_predicted_images(folder) if image.source in chosen}
-    entries = name_entries([*chosen])
-    with ThreadPoolExecutor(TRANSFERS) as pool:
-        copies = list(pool.map(partial(_copy, run, MediaStore()), chosen.values(), entries))
-    left_out.update(each for each in copies if isinstance(each, str))
-    image_list = find_image_list(listed)
-    reasons = {image.source.name: image.reason for image in image_list.images} if image_list else {}
-    images = []
-    for name, entry, copy in zip(chosen, entries, copies, strict=True):
-        if not isinstance(copy, str):
-            found = predicted[name]
-            rows = tuple(dict(row) for row in found.rows if row["confidence"] >= review.confidence)
-            sides = {"width": found.width, "height": found.height}
-            reason = reasons.get(name, "")
-            images.append(RoundImage(entry=entry, source=name, **sides, rows=rows, checksum=copy, reason=reason))
+    images, faults = _copy_images(run, chosen, predicted, _list_reasons(listed), review.confidence)
+    left_out.update(faults)
     if not images:
         raise NothingToReviewError(
             expected_found_fix("images to review", f"none ({dict(left_out)})", "Name images that can be read.")
@@ -173,6 +161,34 @@ def _choose_images(listed: str, predictions_run: str, most: int) -> tuple[dict[s
         else:
             chosen[source.name] = source
     return chosen, left_out
+
+
+def _list_reasons(listed: str) -> Mapping[str, str]:
+    """Return why a flow run has listed images, by their names; nothing if it has listed none."""
+    image_list = find_image_list(listed)
+    return {image.source.name: image.reason for image in image_list.images} if image_list else {}
+
+
+def _copy_images(
+    run: str,
+    chosen: Mapping[str, MediaSource],
+    predicted: Mapping[str, PredictedImage],
+    reasons: Mapping[str, str],
+    confidence: float,
+) -> tuple[list[RoundImage], list[str]]:
+    """Return the images that lie beside the round now, with what is suggested in each, and the faults of the others."""
+    entries = name_entries([*chosen])
+    with ThreadPoolExecutor(TRANSFERS) as pool:
+        copies = list(pool.map(partial(_copy, run, MediaStore()), chosen.values(), entries))
+    images = []
+    for name, entry, copy in zip(chosen, entries, copies, strict=True):
+        if not isinstance(copy, str):
+            found = predicted[name]
+            rows = tuple(dict(row) for row in found.rows if row["confidence"] >= confidence)
+            sides = {"width": found.width, "height": found.height}
+            reason = reasons.get(name, "")
+            images.append(RoundImage(entry=entry, source=name, **sides, rows=rows, checksum=copy, reason=reason))
+    return images, [each for each in copies if isinstance(each, str)]
 
 
 def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> tuple[int, int] | str:
