@@ -1,6 +1,5 @@
 """Two archives are dropped on the front page, and nobody does anything else: the example pipeline serves a champion."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +11,13 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
-from pydantic import SecretStr
 
-from infra import demo_data, notifications
+from infra import demo_data
 from infra.pipelines import FILE, read_pipelines, register_pipelines
 from infra.stack_settings import USER, StackSettings
 from tests.flows.steps import champion, served
 from tests.infra.browser import OpenBrowser
-from tests.infra.receiver import Receiver, open_receiver
+from tests.infra.receiver import Receiver, open_receiver_of
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
@@ -53,11 +51,8 @@ def pipeline(client: SyncPrefectClient, tmp_path: Path) -> Iterator[UUID]:
 
 @pytest.fixture
 def receiver(stack: StackSettings) -> Iterator[Receiver]:
-    with open_receiver() as opened:
-        told = stack.model_copy(update={"notify": SecretStr(opened.address)})
-        asyncio.run(notifications.ensure_notifications(told))
+    with open_receiver_of(stack) as opened:
         yield opened
-        asyncio.run(notifications.ensure_notifications(stack))
 
 
 def runs(client: SyncPrefectClient, pipeline: UUID) -> list[FlowRun]:

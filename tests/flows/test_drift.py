@@ -1,6 +1,5 @@
 """A model that sees the dark: an inference starts its monitoring, which tells people once and starts the loop."""
 
-import asyncio
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,9 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Scheduled
-from pydantic import SecretStr
 
-from infra import notifications
 from infra.demo_data import CLASSES
 from infra.pipelines import FILE, read_pipelines, register_pipelines
 from infra.stack_settings import StackSettings
@@ -28,7 +25,7 @@ from tests.clients import prefect_api
 from tests.emitted import emitted, events
 from tests.flows.pipelines import children, title
 from tests.flows.test_monitor_model import IMAGES, PARAMS, put
-from tests.infra.receiver import Receiver, open_receiver
+from tests.infra.receiver import Receiver, open_receiver_of
 from tests.paths import ROOT
 from tests.tasks.evaluation.test_validation_matching import all_right
 from tests.waiting import eventually
@@ -41,11 +38,8 @@ Register = Callable[..., dict[str, UUID]]
 
 @pytest.fixture
 def receiver(stack: StackSettings) -> Iterator[Receiver]:
-    with open_receiver() as opened:
-        told = stack.model_copy(update={"notify": SecretStr(opened.address)})
-        asyncio.run(notifications.ensure_notifications(told))
+    with open_receiver_of(stack) as opened:
         yield opened
-        asyncio.run(notifications.ensure_notifications(stack))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Receivers of notifications on this machine: what Apprise posts to a `json://` address of it."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -7,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from pydantic import SecretStr
+
+from infra import notifications
+from infra.stack_settings import StackSettings
 
 
 @dataclass
@@ -79,3 +85,13 @@ def open_dripping_receiver() -> Iterator[str]:
         finally:
             over.set()
             thread.join()
+
+
+@contextmanager
+def open_receiver_of(stack: StackSettings) -> Iterator[Receiver]:
+    """Listen to what a running stack tells until the end of the block."""
+    with open_receiver() as receiver:
+        told = stack.model_copy(update={"notify": SecretStr(receiver.address)})
+        asyncio.run(notifications.ensure_notifications(told))
+        yield receiver
+        asyncio.run(notifications.ensure_notifications(stack))
