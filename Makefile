@@ -9,7 +9,7 @@ STUDIO := $(BIN)/studio
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload import export register label select review monitor datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up down status check upload import export register label select review loop monitor datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
