@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from tasks.media.images import decode_image, encode_jpeg
 
-SHOWN = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})  # by every browser, and taken by Label Studio
+SHOWN = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})  # by every browser, and taken by Label Studio
 _QUALITY = 95
 
 Shown = Callable[[str], tuple[str, bytes]]  # `for_browsers` of an entry of a round

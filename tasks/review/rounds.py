@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from tasks.dataset.zip_names import normalize_unicode
 from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, Shape, Tag
+from tasks.media.formats import IMAGE_ENDINGS
 from tasks.vision.detections import VISIBLE
 
 ANSWERS = "answers.json"  # beside round.json: what people have submitted, once it is an archive; of CVAT it is XML
@@ -90,9 +91,10 @@ def unpack_round(data: bytes) -> Round:
 
 
 def name_entries(sources: Sequence[str]) -> list[str]:
-    """Return an entry of a zip for each address of an image: safe, and of no other image, also in other letters.
+    """Return an entry of a zip for each address of an image, without the ending, which is that of the true format.
 
-    Readers of zips compose letters and skip hidden files, so there are none to compose and none hidden.
+    It is safe, and of no other image, also in other letters. Readers of zips compose letters and skip hidden files, so
+    there are none to compose and none hidden.
     """
     taken: set[str] = set()
     entries = []
@@ -100,6 +102,8 @@ def name_entries(sources: Sequence[str]) -> list[str]:
         named = normalize_unicode(source.partition("://")[2] or source)[-_MAX_ENTRY:]
         parts = [_UNSAFE.sub("_", part).lstrip(".") or "_" for part in named.split("/") if part]
         folder, file = "".join(f"{part}/" for part in parts[:-1]), parts[-1]
+        stem, dot, ending = file.rpartition(".")
+        file = stem if f"{dot}{ending}".lower() in IMAGE_ENDINGS else file
         numbered = (f"{folder}{number}-{file}" for number in count(2))
         entry = next(each for each in chain([folder + file], numbered) if each.lower() not in taken)
         taken.add(entry.lower())

@@ -1,14 +1,15 @@
 """Steps of review-images: the round is prepared, shown in the tool, and what comes back becomes an archive."""
 
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+from tasks.dataset.image_stats import MIN_SIDE
 from tasks.dataset.yolo_archive import add_label_origins
 from tasks.errors import StudioError, expected_found_fix
 from tasks.importing.import_records import ImportRecord, write_import
@@ -19,6 +20,7 @@ from tasks.inference.image_lists import find_image_list, find_predictions_run, l
 from tasks.inference.media_inputs import MediaStore
 from tasks.inference.results.chunk_reader import PICTURES, PREDICTIONS
 from tasks.inference.results.predicted_images import PredictedImage, read_predicted_images
+from tasks.inference.usable_images import to_usable_image
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.media.file_type import MediaKind
@@ -49,6 +51,8 @@ from tasks.storage.s3_client import TRANSFERS
 from tasks.tracking import registry
 
 _CHANGED = "an image that has changed since it was predicted"
+_UNREAD = "an image that cannot be read"
+_UNUSABLE = f"an image that no archive can hold, such as one with a side of fewer than {MIN_SIDE} pixels"
 _RUNS = ObjectStore(Bucket.RUNS)
 _PREDICTIONS = ObjectStore(Bucket.PREDICTIONS)
 
@@ -177,30 +181,44 @@ def _copy_images(
     confidence: float,
 ) -> tuple[list[RoundImage], list[str]]:
     """Return the images that lie beside the round now, with what is suggested in each, and the faults of the others."""
-    entries = name_entries([*chosen])
     with ThreadPoolExecutor(TRANSFERS) as pool:
-        copies = list(pool.map(partial(_copy, run, MediaStore()), chosen.values(), entries))
+        copies = list(pool.map(partial(_copy, run, MediaStore()), chosen.values(), name_entries([*chosen])))
     images = []
-    for name, entry, copy in zip(chosen, entries, copies, strict=True):
+    for name, copy in zip(chosen, copies, strict=True):
         if not isinstance(copy, str):
             found = predicted[name]
             rows = tuple(dict(row) for row in found.rows if row["confidence"] >= confidence)
             sides = {"width": found.width, "height": found.height}
             reason = reasons.get(name, "")
-            images.append(RoundImage(entry=entry, source=name, **sides, rows=rows, checksum=copy, reason=reason))
+            images.append(RoundImage(source=name, **sides, **copy._asdict(), rows=rows, reason=reason))
     return images, [each for each in copies if isinstance(each, str)]
 
 
-def _copy(run: str, media: MediaStore, source: MediaSource, entry: str) -> tuple[int, int] | str:
-    """Copy an image beside the round, which may go meanwhile; return its CRC-32 and size, or what is wrong with it."""
+class _Copy(NamedTuple):
+    """An image that lies beside the round: its name there, and the CRC-32 and the size of its source."""
+
+    entry: str
+    checksum: tuple[int, int]
+
+
+def _copy(run: str, media: MediaStore, source: MediaSource, name: str) -> _Copy | str:
+    """Copy an image beside the round, as an archive can hold it; return what is wrong if none can.
+
+    The source may go meanwhile. `name` has no ending yet: that of the source may be of another format.
+    """
     try:
         data = media.read(source)
     except ObjectChangedError:
         return _CHANGED
     except MediaError:
-        return "an image that cannot be read"
-    _RUNS.put(image_key(run, entry), data)
-    return zlib.crc32(data), len(data)
+        return _UNREAD
+    try:
+        image = to_usable_image(data, source.name)
+    except MediaError:
+        return _UNUSABLE
+    entry = f"{name}{image.ending}"
+    _RUNS.put(image_key(run, entry), image.data)
+    return _Copy(entry, image.checksum)
 
 
 @retried_step

@@ -91,6 +91,7 @@ def test_rotated_boxes_are_turned_round_their_first_corner() -> None:
 
 
 def test_entries_are_safe_and_of_one_image_each() -> None:
+    """Whatever their endings become."""
     named = [
         "s3://media/../a b.jpg",
         "s3://media/x.zip/1?#%.jpg",
@@ -102,9 +103,11 @@ def test_entries_are_safe_and_of_one_image_each() -> None:
         "s3://m/2-x_.jpg",
         "s3://m/x:.jpg",
         "s3://m/x?.jpg",
+        "s3://m/x_.gif",
+        "s3://m/day.1",
     ]
-    of_media = ["media/_/a b.jpg", "media/x.zip/1___.jpg", "media/A.jpg", "media/2-a.JPG"]
-    of_m = ["m/_.png", "m/hidden.png", "m/\ud55c.png", "m/2-x_.jpg", "m/x_.jpg", "m/3-x_.jpg"]
+    of_media = ["media/_/a b", "media/x.zip/1___", "media/A", "media/2-a"]
+    of_m = ["m/_", "m/hidden", "m/\ud55c", "m/2-x_", "m/x_", "m/3-x_", "m/4-x_", "m/day.1"]
     assert name_entries(named) == of_media + of_m
     long = name_entries([f"s3://media/{'c' * 50}../{'b' * length}.jpg" for length in range(180, 200)] * 2)
     assert all(len(entry) <= 210 and not entry.startswith(".") for entry in long)

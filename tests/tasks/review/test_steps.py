@@ -3,6 +3,8 @@
 import contextlib
 import io
 import time
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tasks.errors import StudioError, Superseded
+from tasks.importing.importer import import_archive
 from tasks.inference import publication
 from tasks.inference.work_plan import MediaSource
 from tasks.media.file_type import MediaKind
@@ -87,6 +90,43 @@ def test_a_list_is_predicted_anew_only_if_suggestions_would_be_missing(
     monkeypatch.setattr(registry, "find_champion", lambda _: champion)
     found = steps.find_predictions.fn(RUN, "cells", confidence)
     assert found == ((other if of_a_list else RUN) if is_used else None)
+
+
+def _encoded(kind: str, side: int = 40) -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((side, side), 90).convert("RGB").save(file, kind)
+    return file.getvalue()
+
+
+def test_each_image_that_a_person_is_asked_about_comes_back_whatever_its_format_and_its_ending(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What no archive can hold is left out before anybody works, with the reason."""
+    files = {
+        "s3://m/film.gif": _encoded("GIF"),
+        "s3://m/film.png": _encoded("JPEG"),
+        "s3://m/phone.avif": _encoded("AVIF"),
+        "s3://m/old.ppm": _encoded("PPM"),
+        "s3://m/odd.name": _encoded("JPEG"),
+        "s3://m/plain.jpg": _encoded("JPEG"),
+        "s3://m/small.jpg": _encoded("JPEG", 8),
+        "s3://m/text.jpg": b"no image",
+    }
+    store = _store(monkeypatch)
+    monkeypatch.setattr(steps, "MediaStore", lambda: SimpleNamespace(read=lambda source: files[source.name]))
+    found = SimpleNamespace(rows=[], width=40, height=40)
+    chosen = {name: _source(name) for name in files}
+    images, faults = steps._copy_images("run", chosen, dict.fromkeys(files, found), {}, 0.25)  # type: ignore[arg-type]
+    assert faults == [steps._UNUSABLE] * 2
+    entries = ["m/film.png", "m/2-film.jpg", "m/phone.png", "m/old.png", "m/odd.name.jpg", "m/plain.jpg"]
+    assert [image.entry for image in images] == entries
+    assert {f"run/review-images/{entry}" for entry in entries} == store.keys()
+    assert images[0].checksum == (zlib.crc32(files["s3://m/film.gif"]), len(files["s3://m/film.gif"]))
+    review = replace(review_round("detect"), images=tuple(images))
+    tasks = {entry: to_task(entry, [{"result": []}], skipped=False) for entry in entries}
+    source = steps.pack_answers.fn("run", review, sort_answers(entries, tasks), tmp_path)
+    summary = import_archive(source, tmp_path / "made.zip", steps.import_params(review, ReviewParams()), {})
+    assert (summary.images, summary.changes) == ({"train": len(entries)}, {})
 
 
 def test_a_person_sees_formats_that_no_browser_shows_as_jpeg() -> None:
