@@ -111,7 +111,7 @@ class _Import:
         images = {entry: image for entry, image in annotated.items() if entry in self._stats}
         self._given = {entry: image.subset or subset_of(parent_folder(entry)) for entry, image in images.items()}
         self._task = params.task or choose_task(images.values())
-        self._keypoints = _keypoint_count(images.values()) if self._task == "pose" else 0
+        self._keypoints = _keypoint_count(images.values(), log.keypoint_names) if self._task == "pose" else 0
         if self._task == "pose" and not self._keypoints:
             raise UnusableArchiveError(
                 expected_found_fix("keypoints, for task pose", "none", "Set importing.task to another task.")
@@ -330,14 +330,14 @@ def _content(shape: Shape) -> str:
     return json.dumps([type(shape).__name__, vars(shape)], default=np.ndarray.tolist)
 
 
-def _keypoint_count(images: Iterable[AnnotatedImage]) -> int:
-    """Return the number of keypoints that most poses have.
+def _keypoint_count(images: Iterable[AnnotatedImage], declared: Sequence[str]) -> int:
+    """Return the number of keypoints that most poses have; without any pose, that of those that the source declares.
 
     Raises:
         UnusableArchiveError: It is more than an archive may have.
     """
     counts = Counter(len(shape.keypoints) for image in images for shape in image.shapes if isinstance(shape, Pose))
-    count = counts.most_common(1)[0][0] if counts else 0
+    count = counts.most_common(1)[0][0] if counts else len(declared)
     if count > MAX_KEYPOINTS:
         expected = f"at most {MAX_KEYPOINTS:,} keypoints for an object"
         raise UnusableArchiveError(

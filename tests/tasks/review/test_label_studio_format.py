@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from defusedxml import ElementTree
 
+from tasks.dataset.findings import Verdict
 from tasks.dataset.label_origins import Origin
 from tasks.dataset.yolo_archive import add_label_origins
 from tasks.finding_codes import Code
@@ -88,6 +90,21 @@ def test_rotated_boxes_are_turned_round_their_first_corner() -> None:
     assert (value["x"], value["y"]) == (50, 20)
     assert value["rotation"] == pytest.approx(np.degrees(np.arctan2(20, 30)))
     assert (value["width"] * 2, value["height"]) == (pytest.approx(36.06, abs=0.01), pytest.approx(18.03, abs=0.01))
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose"])
+def test_a_round_whose_suggestions_are_all_refused_teaches_that_nothing_is_there(task: str, tmp_path: Path) -> None:
+    """It is a valid archive; of poses the labelling interface tells how many keypoints they would have."""
+    review = review_round(task, "a.jpg", "b.jpg")
+    summary = returned(tmp_path, review, lambda *_: [])
+    assert (summary.images, summary.changes) == ({"train": 2}, {})
+    compared = compare_with_archive(tmp_path / "back.zip", review, summary.class_names, {}, review.predictions_run)
+    add_label_origins(tmp_path / "back.zip", compared.origins)
+    with zipfile.ZipFile(tmp_path / "back.zip") as archive:
+        described = yaml.safe_load(archive.read("data.yaml"))
+    assert described.get("kpt_shape") == ([3, 3] if task == "pose" else None)
+    checked = inspect_dataset(tmp_path / "back.zip", "back.zip", "0" * 64, ValidationPolicy())
+    assert checked.report.verdict is Verdict.VALID, checked.report.findings
 
 
 def test_entries_are_safe_and_of_one_image_each() -> None:
