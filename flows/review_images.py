@@ -40,7 +40,8 @@ def review_images(
             answers = review_steps.read_answers(session.run, asked)
             asked_images.keep_asked_images(key, asked, answers)
             current_run.log_step("making an archive of %d images that came back", len(answers.submitted))
-            source, made = review_steps.pack_answers(session.run, asked, answers, folder), folder / "reviewed.zip"
+            documents, made = review_steps.answer_documents(asked, answers), folder / "reviewed.zip"
+            source = review_steps.pack_answers(session.run, answers, documents, folder)
             origin, given = review_steps.answers_address(session.run, asked), sha256_of(source)
             importing = review_steps.import_params(asked, review)
             summary = importing_steps.convert_archive(source, made, importing, origin, given)
@@ -61,7 +62,7 @@ def review_images(
             validation_steps.require_valid(checked.report, page)
             review_steps.record_review(session.run, asked, digest, given, summary)
             publication.publish_archive(made, key)
-            review_steps.keep_answers(session.run, asked, answers)
+            review_steps.keep_answers(session.run, asked, documents)
             uploads.announce_upload(key, digest, made)
             session.announce(key, digest, asked, compared.totals)
     watch_steps.start_check(key)

@@ -268,9 +268,14 @@ def closed_round(run: str) -> Iterator[None]:
     _RUNS.delete(_key(run, CLOSED))
 
 
+def answer_documents(review: Round, answers: Answers) -> dict[str, bytes]:
+    """Return what people have submitted in the format of the tool: files by their names, that of the answers first."""
+    return tool_of(review.tool).documents(review, answers.submitted)
+
+
 @retried_step
-def pack_answers(run: str, review: Round, answers: Answers, folder: Path) -> Path:
-    """Return a zip of what people have submitted as the tool exports it.
+def pack_answers(run: str, answers: Answers, documents: Mapping[str, bytes], folder: Path) -> Path:
+    """Return a zip of the images that people have submitted, and of what `answer_documents` says of them.
 
     Another attempt writes the same bytes, so the archive that is made of them has one digest.
 
@@ -279,12 +284,12 @@ def pack_answers(run: str, review: Round, answers: Answers, folder: Path) -> Pat
         StorageError: The object store does not answer.
     """
     if not answers.submitted:
-        found = f"none of {len(review.images)} ({answers.skipped} were skipped)"
+        found = f"none, and {answers.still_open:,} that are open"
         fix = "Submit images in the tool, then retry this run."
         raise NothingToReviewError(expected_found_fix("that somebody submits an image", found, fix))
     source = folder / "answers.zip"
     with zipfile.ZipFile(source, "w") as written:
-        for name, text in tool_of(review.tool).documents(review, answers.submitted).items():
+        for name, text in documents.items():
             written.writestr(zipfile.ZipInfo(name), text)
         for entry in answers.submitted:
             written.writestr(zipfile.ZipInfo(entry), _read_image(run, entry))
@@ -326,15 +331,13 @@ def record_review(run: str, review: Round, digest: str, given: str, summary: Imp
 
 
 @retried_step
-def keep_answers(run: str, review: Round, answers: Answers) -> None:
-    """Keep what people have submitted, in the format of the tool, beside the round, which is over with that.
+def keep_answers(run: str, review: Round, documents: Mapping[str, bytes]) -> None:
+    """Keep what people have submitted, as `answer_documents` has it, beside the round, which is over with that.
 
     Raises:
         StorageError: The object store refuses, or does not answer.
     """
-    tool = tool_of(review.tool)
-    document, *_ = tool.documents(review, answers.submitted).values()
-    _RUNS.put(_key(run, tool.answers_name), document)
+    _RUNS.put(_key(run, tool_of(review.tool).answers_name), next(iter(documents.values())))
 
 
 def answers_address(run: str, review: Round) -> str:

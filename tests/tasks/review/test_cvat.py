@@ -14,7 +14,7 @@ from tasks.dataset.label_origins import Origin
 from tasks.importing.importer import import_archive
 from tasks.parameters import ReviewParams
 from tasks.review import cvat, cvat_format, steps
-from tasks.review.answers import sort_answers
+from tasks.review.answers import Answers, sort_answers
 from tasks.review.changes import Change
 from tasks.review.comparison import compare_with_archive
 from tasks.review.cvat import Cvat, CvatError, CvatUnavailableError
@@ -67,6 +67,10 @@ def _only(server: CvatStandIn) -> Task:
     return task
 
 
+def _packed(review: Round, answers: Answers, folder: Path) -> Path:
+    return steps.pack_answers.fn(RUN, answers, steps.answer_documents(review, answers), folder)
+
+
 @pytest.mark.parametrize("task", ["detect", "segment", "obb", "classify"])
 def test_what_is_submitted_as_it_was_suggested_is_accepted(server: CvatStandIn, task: str, tmp_path: Path) -> None:
     review = _round(task)
@@ -78,7 +82,7 @@ def test_what_is_submitted_as_it_was_suggested_is_accepted(server: CvatStandIn, 
     made.finish()
     answers = steps.read_answers.fn(RUN, review)
     assert (len(answers.submitted), answers.skipped, answers.still_open, answers.seconds) == (5, 0, 0, {})
-    source = steps.pack_answers.fn(RUN, review, answers, tmp_path)
+    source = _packed(review, answers, tmp_path)
     summary = import_archive(source, tmp_path / "back.zip", steps.import_params(review, ReviewParams()), {})
     compared = compare_with_archive(tmp_path / "back.zip", review, summary.class_names, answers.seconds, RUN)
     totals = compared.totals
@@ -103,13 +107,13 @@ def test_images_of_completed_jobs_are_submitted_and_deleted_ones_skipped(
     answers = steps.read_answers.fn(RUN, review)
     assert [*answers.submitted] == [ENTRIES[0]]
     assert (answers.skipped, answers.still_open) == (1, 3)
-    path = steps.pack_answers.fn(RUN, review, answers, tmp_path)
+    path = _packed(review, answers, tmp_path)
     first = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["annotations.xml", ENTRIES[0]]
-        steps.keep_answers.fn(RUN, review, answers)
+        steps.keep_answers.fn(RUN, review, steps.answer_documents(review, answers))
         assert archive.read("annotations.xml") == store[f"{RUN}/review/answers.xml"]
-    assert steps.pack_answers.fn(RUN, review, steps.read_answers.fn(RUN, review), tmp_path).read_bytes() == first
+    assert _packed(review, steps.read_answers.fn(RUN, review), tmp_path).read_bytes() == first
 
 
 class _Killed(BaseException):
@@ -321,7 +325,7 @@ def test_what_an_export_says_besides_is_left_out_and_told(server: CvatStandIn, t
         (200, _zip(f"<annotations>{odd}</annotations>")) if path.endswith("/download") else answer
     )
     answers = steps.read_answers.fn(RUN, review)
-    source = steps.pack_answers.fn(RUN, review, answers, tmp_path)
+    source = _packed(review, answers, tmp_path)
     summary = import_archive(source, tmp_path / "back.zip", steps.import_params(review, ReviewParams()), {})
     assert summary.images == {"train": 5}
     assert summary.class_names == (*CLASS_NAMES, "new <one>")

@@ -124,7 +124,8 @@ def test_each_image_that_a_person_is_asked_about_comes_back_whatever_its_format_
     assert images[0].checksum == (zlib.crc32(files["s3://m/film.gif"]), len(files["s3://m/film.gif"]))
     review = replace(review_round("detect"), images=tuple(images))
     tasks = {entry: to_task(entry, [{"result": []}], skipped=False) for entry in entries}
-    source = steps.pack_answers.fn("run", review, sort_answers(entries, tasks), tmp_path)
+    answers = sort_answers(entries, tasks)
+    source = steps.pack_answers.fn("run", answers, steps.answer_documents(review, answers), tmp_path)
     summary = import_archive(source, tmp_path / "made.zip", steps.import_params(review, ReviewParams()), {})
     assert (summary.images, summary.changes) == ({"train": len(entries)}, {})
 
@@ -139,9 +140,8 @@ def test_a_person_sees_formats_that_no_browser_shows_as_jpeg() -> None:
 
 
 def test_a_round_without_an_answer_says_what_to_do(tmp_path: Path) -> None:
-    review = review_round("detect", "a.jpg")
     with pytest.raises(steps.NothingToReviewError, match="retry this run"):
-        steps.pack_answers.fn("run", review, sort_answers(["a.jpg"], {}), tmp_path)
+        steps.pack_answers.fn("run", sort_answers(["a.jpg"], {}), {}, tmp_path)
 
 
 def _store(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
@@ -156,7 +156,7 @@ def _store(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 def _fail_the_check(store: dict[str, bytes], review: Round, answers: Answers, folder: Path) -> None:
     with steps.closed_round("run"):
         assert f"run/review/{CLOSED}" in store
-        steps.pack_answers.fn("run", review, answers, folder)
+        steps.pack_answers.fn("run", answers, steps.answer_documents(review, answers), folder)
         raise StudioError("the archive is invalid")
 
 
@@ -170,7 +170,7 @@ def test_a_round_is_open_again_if_no_archive_comes_of_it(monkeypatch: pytest.Mon
         _fail_the_check(store, review, answers, tmp_path)
     assert [*store] == ["run/review-images/a.jpg"]
     with steps.closed_round("run"):
-        steps.keep_answers.fn("run", review, answers)
+        steps.keep_answers.fn("run", review, steps.answer_documents(review, answers))
     assert [*store] == ["run/review-images/a.jpg", f"run/review/{ANSWERS}"]
 
 
@@ -192,7 +192,8 @@ def test_another_attempt_packs_the_same_bytes(tmp_path: Path, monkeypatch: pytes
         drawn = {"id": 7, "result": [], "lead_time": 4.5, "created_ago": ago}
         answers = sort_answers(["media/a.jpg"], {"media/a.jpg": to_task("media/a.jpg", [drawn], skipped=False)})
         monkeypatch.setattr(time, "time", lambda ago=ago: 1.7e9 + len(ago) * 3600)
-        path = steps.pack_answers.fn("run", review_round("detect", "media/a.jpg"), answers, tmp_path)
+        documents = steps.answer_documents(review_round("detect", "media/a.jpg"), answers)
+        path = steps.pack_answers.fn("run", answers, documents, tmp_path)
         packed.append(path.read_bytes())
     assert packed[0] == packed[1]
 
