@@ -15,6 +15,7 @@ from tasks.review import asked_images, report
 from tasks.review import publication as review_publication
 from tasks.review import steps as review_steps
 from tasks.review.session import review_session
+from tasks.review.steps import NothingToReviewError
 from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
 from tasks.validation import steps as validation_steps
@@ -29,18 +30,27 @@ def review_images(
     """Have people keep, refuse or correct what a model finds in images, and make an archive of it.
 
     They draw in Label Studio or CVAT; on the front page, which is used without these, nothing can be drawn. The run is
-    suspended while they answer, and goes on when each image was submitted or skipped. The report counts what
-    was accepted, moved, reclassed, added and deleted, beside drawing all by hand.
+    suspended while they answer, and goes on when there is an answer about each image. The report counts what was
+    accepted, moved, reclassed, added and deleted, beside drawing all by hand. Without an image to keep it ends `Nothing
+    reviewed`.
     """
     key = publication.require_free_name(archive)
     with review_session(model_name, review) as session, scratch_folder("review") as folder:
-        asked = session.open_round(inputs, folder)
+        try:
+            asked = session.open_round(inputs, folder)
+        except NothingToReviewError as nothing:
+            return outcome.completed(str(nothing), report.NOTHING_REVIEWED)
         session.ask_people(asked, folder)
         with review_steps.closed_round(session.run):
             answers = review_steps.read_answers(session.run, asked)
             asked_images.keep_asked_images(key, asked, answers)
-            current_run.log_step("making an archive of %d images that came back", len(answers.submitted))
+            review_steps.list_set_aside(session.run, asked, answers)
             documents, made = review_steps.answer_documents(asked, answers), folder / "reviewed.zip"
+            if answers.keep_nothing:
+                review_publication.publish_nothing(key, session.run, asked, answers)
+                review_steps.keep_answers(session.run, asked, documents)
+                return outcome.completed(report.nothing_sentence(key, answers), report.NOTHING_REVIEWED)
+            current_run.log_step("making an archive of %d images that came back", len(answers.submitted))
             source = review_steps.pack_answers(session.run, answers, documents, folder)
             origin, given = review_steps.answers_address(session.run, asked), sha256_of(source)
             importing = review_steps.import_params(asked, review)
@@ -51,6 +61,7 @@ def review_images(
             page = storage_steps.write_text(checked.page, Bucket.RUNS, f"{session.run}/report.html")
             told = report.ReviewReport(
                 archive=key,
+                run=session.run,
                 review=asked,
                 answers=answers,
                 totals=compared.totals,
@@ -64,6 +75,6 @@ def review_images(
             publication.publish_archive(made, key)
             review_steps.keep_answers(session.run, asked, documents)
             uploads.announce_upload(key, digest, made)
-            session.announce(key, digest, asked, compared.totals)
+            session.announce(key, digest, asked, answers, compared.totals)
     watch_steps.start_check(key)
     return outcome.completed(report.review_sentence(key, compared.totals))

@@ -166,6 +166,8 @@ EVENTS: Mapping[str, EventKind] = {
             "labels": "number of labels in it",
             "drawn": "how many of them people have drawn or moved",
             "changes": "number of objects accepted, moved, reclassed, added and deleted",
+            "skipped": "number of images that were skipped",
+            "set_aside": "number of images that were set aside, as an object is missing; `run:<run>` stands for them",
         },
     ),
     IMAGES_SELECTED: EventKind(

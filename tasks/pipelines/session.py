@@ -9,7 +9,6 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from tasks.inference.image_lists import run_input
 from tasks.orchestration.artifacts import UpdatedPage
 from tasks.orchestration.awaited_runs import AwaitedRuns
 from tasks.orchestration.child_runs import RunState
@@ -20,6 +19,7 @@ from tasks.pipelines import steps
 from tasks.pipelines.report import Stage, pipeline_markdown
 from tasks.pipelines.rules import ChosenArchive, PipelineError, invalid_message
 from tasks.review.asked_images import REVIEWED, list_reviewed_archives, loop_folder
+from tasks.review.report import NOTHING_REVIEWED
 from tasks.settings import Settings
 from tasks.tracking.trained_versions import (
     ChampionTraining,
@@ -133,8 +133,10 @@ class PipelineSession:
         run = self._do(f"label with {self.model_name}", "label-images", parameters, "label")
         return LabelledImages(archive=steps.find_archive(archive), uncertain=steps.find_listed_images(str(run.id)))
 
-    def review(self, inputs: Sequence[str], selection: BaseModel, review: BaseModel) -> str:
+    def review(self, inputs: Sequence[str], selection: BaseModel, review: BaseModel) -> str | None:
         """Return the archive of the images from which most is learnt, when people have corrected their labels.
+
+        It is None if no image was chosen, or none of them was kept.
 
         Raises:
             AwaitedRunError: It failed, or nobody has answered.
@@ -142,9 +144,13 @@ class PipelineSession:
         archive = self._name_archive(REVIEWED)
         title = f"select images for {self.model_name}"
         chosen = self._do(title, "select-images", {"inputs": list(inputs), "selection": selection}, "select")
-        parameters = {"inputs": [run_input(str(chosen.id))], "archive": archive, "review": review}
-        self._do(f"review for {self.model_name}", "review-images", parameters, "review")
-        return archive
+        listed = steps.find_listed_images(str(chosen.id))
+        if listed is None:
+            log_step("no image was chosen: nobody is asked")
+            return None
+        parameters = {"inputs": [listed], "archive": archive, "review": review}
+        reviewed = self._do(f"review for {self.model_name}", "review-images", parameters, "review")
+        return None if reviewed.state == NOTHING_REVIEWED else archive
 
     def find_reviewed(self) -> list[str]:
         """Return what stands for the archives that people have reviewed in loops of this model; empty without any.

@@ -59,7 +59,9 @@ def find_archive(name: str) -> str | None:
 
 @retried_step
 def find_listed_images(flow_run: str) -> str | None:
-    """Return the input that stands for the images that a run of label-images has listed; None if it is sure of all.
+    """Return the input that stands for the images that a run of label-images or select-images has listed.
+
+    It is None if there are none, as a version is sure of all, or no strategy has chosen one.
 
     Raises:
         StudioError: The list is damaged or gone, or the object store does not answer.

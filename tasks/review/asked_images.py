@@ -26,7 +26,7 @@ _DATASETS, _RUNS = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE), ObjectStore(Bucke
 
 @dataclass(frozen=True, kw_only=True)
 class _AskedImages:
-    """Images of a round: those that somebody has submitted, and those that somebody has skipped."""
+    """Images of a round: those that somebody has submitted, and those that somebody has skipped or set aside."""
 
     submitted: tuple[Checksum, ...]
     skipped: tuple[Checksum, ...]
@@ -37,14 +37,14 @@ _ASKED = TypeAdapter(_AskedImages)
 
 @retried_step
 def keep_asked_images(archive: str, review: Round, answers: Answers) -> None:
-    """Keep which images of a round are submitted or skipped, by the key of its archive, in place of what was before.
+    """Keep which images of a round have an answer, by the key of its archive, in place of what was before.
 
     Raises:
         StorageError: The object store refuses, or does not answer.
     """
     asked = _AskedImages(
         submitted=tuple(_checksums(review, answers.submitted)),
-        skipped=tuple(_checksums(review, answers.skipped_entries)),
+        skipped=tuple(_checksums(review, [*answers.skipped_entries, *answers.set_aside_entries])),
     )
     _RUNS.put(f"{_FOLDER}{archive}.json", _ASKED.dump_json(asked), "application/json")
 

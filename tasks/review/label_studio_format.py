@@ -46,11 +46,14 @@ class LabelStudioAnswers:
         }
 
 
-def to_task(entry: str, annotations: Sequence[Mapping[str, Any]], *, skipped: bool) -> ReviewTask:
+def to_task(
+    entry: str, annotations: Sequence[Mapping[str, Any]], *, skipped: bool, set_aside: bool = False
+) -> ReviewTask:
     """Return an image of annotations as the API gives them, exported the same as long as nobody changes them."""
     kept = [{name: each[name] for name in _KEPT if name in each} for each in annotations]
     export = json.dumps({"data": {IMAGE: entry}, "annotations": kept}) if kept else None
-    return ReviewTask(entry=entry, submitted=export, skipped=skipped, seconds=_seconds(annotations))
+    seconds = _seconds(annotations)
+    return ReviewTask(entry=entry, submitted=export, skipped=skipped, set_aside=set_aside, seconds=seconds)
 
 
 def _seconds(annotations: Sequence[Mapping[str, Any]]) -> float | None:

@@ -49,7 +49,8 @@ class PageAnswer(BaseModel):
     """What a person says of an image.
 
     Attributes:
-        verdict: `done`, or why it has no labels: `skipped`, or `incomplete` as an object is missing that must be drawn.
+        verdict: `done`, or why it has no labels: `skipped`, or `incomplete` as an object is missing that must be drawn:
+            the image is set aside.
         kept: The suggestions that stay, by their places from 0, each with its class.
         seconds: For how long the image was open.
     """
@@ -86,7 +87,13 @@ class FrontPageTool(LabelStudioAnswers):
         answered = _answered(run)
         for number, image in enumerate(review.images):
             found = (find_answer(run, number) or {}) if number in answered else {}
-            yield to_task(image.entry, found.get("annotations", ()), skipped=bool(found.get("skipped")))
+            verdict = found.get("verdict")
+            yield to_task(
+                image.entry,
+                found.get("annotations", ()),
+                skipped=verdict == "skipped",
+                set_aside=verdict == "incomplete",
+            )
 
     def is_open(self, run: str, timeout_s: float) -> bool:  # noqa: ARG002
         """Return True: the page itself has the run go on."""
@@ -149,12 +156,11 @@ def keep_answer(run: str, review: Round, number: int, answer: PageAnswer) -> Non
         StorageError: The object store does not answer.
     """
     image = review.images[number]
-    task = {"skipped": int(answer.verdict != "done"), "verdict": answer.verdict, "kept": dict(answer.kept)}
     annotations = []
     if answer.verdict == "done":
         results = _kept_results(review, image, answer.kept)
         annotations = [{"result": results, "lead_time": answer.seconds}]
-    text = json.dumps(task | {"annotations": annotations})
+    text = json.dumps({"verdict": answer.verdict, "kept": dict(answer.kept), "annotations": annotations})
     _require_open(run)
     _RUNS.put(_key(run, number), text.encode(), "application/json")
     _require_open(run)  # an archive that was begun meanwhile may lack it

@@ -45,6 +45,7 @@ def review_page(report: ReviewReport, pictures: Sequence[ChangePicture]) -> str:
         ],
         more_classes=len(report.classes) - len(shown),
         sentences=[*report.details, *filter(None, [report.unanswered])],
+        drawing_command=report.drawing_command,
         limits=report.review.limits,
         left_out=report.review.left_out,
         losses=report.losses,

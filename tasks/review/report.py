@@ -1,5 +1,6 @@
 """What people did in a round of review, for people."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +9,18 @@ from statistics import median
 
 from tasks.importing.changes import list_changes
 from tasks.importing.importer import ImportSummary
+from tasks.inference.image_lists import run_input
 from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
 from tasks.review.answers import Answers
+from tasks.review.asked_images import REVIEWED
 from tasks.review.changes import Change, ReviewTotals
-from tasks.review.rounds import Round
+from tasks.review.rounds import Round, ToolName
 from tasks.review.tools import tool_of
 
+NOTHING_REVIEWED = "Nothing reviewed"  # the state of a round that has ended without an archive
 _SHOWN_CLASSES = 100
 _SHOWN_LOSSES = 20
+_OF_LOOPS = f"-{REVIEWED}"
 
 
 def waiting_markdown(review: Round, page: str, deadline: datetime) -> str:
@@ -35,11 +40,40 @@ def review_sentence(archive: str, totals: ReviewTotals) -> str:
     return f"{archive}: {totals.images:,} images, {totals.drawn:,} of {totals.labels:,} objects drawn by hand"
 
 
+def nothing_sentence(archive: str, answers: Answers) -> str:
+    """Return why there is no archive of this key."""
+    return f"{archive}: nothing to keep, as {answers.skipped:,} images were skipped and {answers.set_aside:,} set aside"
+
+
+def nothing_markdown(archive: str, run: str, review: Round, answers: Answers) -> str:
+    """Return the page of the round of a flow run that has ended without an archive."""
+    command = drawing_command(archive, run, review, answers)
+    sentence = f"{wrap_text(nothing_sentence(archive, answers))}."
+    return "\n\n".join(filter(None, [sentence, _drawing(command), _limits(review.limits), _left_out(review.left_out)]))
+
+
+def drawing_command(archive: str, run: str, review: Round, answers: Answers) -> str:
+    """Return the command that starts a round in which people can draw what was missing; empty if nothing was.
+
+    Its archive has a name by which later loops of the model find it, if they find this one.
+    """
+    if not answers.set_aside:
+        return ""
+    end = _OF_LOOPS if archive.endswith(_OF_LOOPS) else archive[-len(".zip") :]
+    new = f"{archive.removesuffix(end)}-drawn{end}"
+    tool = f"review.tool={ToolName.LABEL_STUDIO}"
+    return shlex.join(["studio", "review", review.model_name, run_input(run), new, "--set", tool])
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReviewReport:
-    """A round that has become the archive of this key; `check` is the verdict on it, `check_page` its address."""
+    """The round of flow run `run`, which has become the archive of this key.
+
+    `check` is the verdict on the archive, `check_page` its address.
+    """
 
     archive: str
+    run: str
     review: Round
     answers: Answers
     totals: ReviewTotals
@@ -75,10 +109,18 @@ class ReviewReport:
     @property
     def unanswered(self) -> str:
         """How many images are not in the archive; empty if all are."""
-        skipped, still_open = self.answers.skipped, self.answers.still_open
-        if not skipped and not still_open:
+        answers = self.answers
+        if not (answers.skipped or answers.set_aside or answers.still_open):
             return ""
-        return f"Not in the archive: {skipped:,} skipped images, and {still_open:,} that nobody has submitted."
+        return (
+            f"Not in the archive: {answers.skipped:,} skipped images, {answers.set_aside:,} that were set aside, as an "
+            f"object is missing, and {answers.still_open:,} that nobody has submitted."
+        )
+
+    @property
+    def drawing_command(self) -> str:
+        """The command that starts a round in which people can draw what was missing; empty if nothing was."""
+        return drawing_command(self.archive, self.run, self.review, self.answers)
 
     @property
     def losses(self) -> list[str]:
@@ -97,6 +139,7 @@ def review_markdown(report: ReviewReport) -> str:
         bullet_list(report.details),
         table(("class", *Change), _classes(report)),
         report.unanswered,
+        _drawing(report.drawing_command),
         _limits(report.review.limits),
         _left_out(report.review.left_out),
         _losses(report.losses),
@@ -118,6 +161,10 @@ def _share(part: int, whole: int) -> str:
 def _classes(report: ReviewReport) -> list[tuple[str, ...]]:
     rows = [(name, *(f"{counts[change]:,}" for change in Change)) for name, counts in report.classes[:_SHOWN_CLASSES]]
     return [*rows, ("all", *(f"{report.totals.changes[change]:,}" for change in Change))]
+
+
+def _drawing(command: str) -> str:
+    return f"To draw what is missing in those that were set aside:\n\n```sh\n{command}\n```" if command else ""
 
 
 def _limits(limits: Sequence[str]) -> str:

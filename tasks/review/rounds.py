@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from tasks.dataset.zip_names import normalize_unicode
 from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, Shape, Tag
+from tasks.inference.work_plan import MediaSource
 from tasks.media.formats import IMAGE_ENDINGS
 from tasks.vision.detections import VISIBLE
 
@@ -39,8 +40,8 @@ class RoundImage:
     """An image of a round, and the rows of predictions.parquet of what is suggested in it.
 
     `entry` is its name in the tool and in what comes back, `source` the one in the predictions; the sides are those of
-    the image as it is shown, in pixels. `checksum` is the CRC-32 and the size of its file; a round of an
-    earlier release has none. `reason` says why it is asked about, if a run has listed it.
+    the image as it is shown, in pixels. `checksum` is the CRC-32 and the size of its file, `media` where that was read;
+    a round of an earlier release has neither. `reason` says why it is asked about, if a run has listed it.
     """
 
     entry: str
@@ -49,6 +50,7 @@ class RoundImage:
     height: int
     rows: tuple[dict[str, Any], ...] = ()
     checksum: tuple[int, int] | None = None
+    media: MediaSource | None = None
     reason: str = ""
 
 

@@ -23,6 +23,7 @@ from tasks.orchestration.run_history import begun_at
 from tasks.orchestration.suspension import can_be_suspended, suspend
 from tasks.parameters import InferenceParams, ReviewParams
 from tasks.review import steps
+from tasks.review.answers import Answers
 from tasks.review.changes import Change, ReviewTotals
 from tasks.review.deadlines import expiry_of
 from tasks.review.report import waiting_markdown
@@ -47,12 +48,15 @@ class ReviewSession:
 
         Raises:
             Pause: The run of inference is suspended: this one is, too, and goes on from its beginning.
-            StudioError: Nothing can be reviewed, the inference failed, or a service refuses.
+            NothingToReviewError: Nothing can be reviewed.
+            StudioError: The inference failed, or a service refuses.
         """
         kept = steps.open_round(self.run)
         if kept is not None:
             return kept
         listed = named_run(inputs[0]) if len(inputs) == 1 else None
+        if listed:
+            steps.require_listed_images(listed)
         predictions = steps.find_predictions(listed, self._model_name, self._review.confidence) if listed else None
         if listed is None or predictions is None:
             listed = predictions = self._predict(inputs)
@@ -97,7 +101,7 @@ class ReviewSession:
         parameters = {"model_name": self._model_name, "inputs": list(inputs), "inference": inference}
         return str(self._runs.do("suggest", "run-inference", parameters, "suggest").id)
 
-    def announce(self, archive: str, digest: str, review: Round, totals: ReviewTotals) -> None:
+    def announce(self, archive: str, digest: str, review: Round, answers: Answers, totals: ReviewTotals) -> None:
         """Emit `review.finished` about the archive of this key and SHA-256, once."""
         events.emit(
             events.REVIEW_FINISHED,
@@ -112,6 +116,8 @@ class ReviewSession:
                 "labels": totals.labels,
                 "drawn": totals.drawn,
                 "changes": {change.value: totals.changes[change] for change in Change},
+                "skipped": answers.skipped,
+                "set_aside": answers.set_aside,
             },
             key=self.run,
             related=[events.model(review.model_name), events.version(review.model_name, review.model_version)],

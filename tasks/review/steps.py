@@ -16,7 +16,14 @@ from tasks.importing.import_records import ImportRecord, write_import
 from tasks.importing.importer import ImportSummary
 from tasks.inference import publication
 from tasks.inference.done_inputs import read_answered
-from tasks.inference.image_lists import find_image_list, find_predictions_run, list_run_sources
+from tasks.inference.image_lists import (
+    ImageList,
+    ListedImage,
+    find_image_list,
+    find_predictions_run,
+    list_run_sources,
+    write_image_list,
+)
 from tasks.inference.media_inputs import MediaStore
 from tasks.inference.results.chunk_reader import PICTURES, PREDICTIONS
 from tasks.inference.results.predicted_images import PredictedImage, read_predicted_images
@@ -50,6 +57,7 @@ from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.storage.s3_client import TRANSFERS
 from tasks.tracking import registry
 
+_SET_ASIDE = "somebody has set it aside: an object is missing"
 _CHANGED = "an image that has changed since it was predicted"
 _UNREAD = "an image that cannot be read"
 _UNUSABLE = f"an image that no archive can hold, such as one with a side of fewer than {MIN_SIDE} pixels"
@@ -70,6 +78,19 @@ def open_round(run: str) -> Round | None:
     """
     stored = _RUNS.get(_key(run, "round.json"))
     return unpack_round(stored) if stored else None
+
+
+@retried_step
+def require_listed_images(run: str) -> None:
+    """Check that a flow run whose images are asked about has not listed none.
+
+    Raises:
+        NothingToReviewError: It has.
+        StorageError: The list is damaged, or the object store does not answer.
+    """
+    image_list = find_image_list(run)
+    if image_list is not None and not image_list.images:
+        raise NothingToReviewError(expected_found_fix(f"images in the list of run {run}", "none", "Name others."))
 
 
 @retried_step
@@ -125,9 +146,8 @@ def prepare_round(
     images, faults = _copy_images(run, chosen, predicted, _list_reasons(listed), review.confidence)
     left_out.update(faults)
     if not images:
-        raise NothingToReviewError(
-            expected_found_fix("images to review", f"none ({dict(left_out)})", "Name images that can be read.")
-        )
+        counted = ", ".join(f"{count:,} times {reason}" for reason, count in left_out.items())
+        raise NothingToReviewError(expected_found_fix("images to review", f"none: {counted}", "Name others."))
     keypoints = count_keypoints(predicted[image.source].rows for image in images)
     if version.task == "pose" and not keypoints:
         fix = "Name images in which it finds some: they tell how many keypoints an object has."
@@ -189,8 +209,8 @@ def _copy_images(
             found = predicted[name]
             rows = tuple(dict(row) for row in found.rows if row["confidence"] >= confidence)
             sides = {"width": found.width, "height": found.height}
-            reason = reasons.get(name, "")
-            images.append(RoundImage(source=name, **sides, **copy._asdict(), rows=rows, reason=reason))
+            about = {"source": name, "media": chosen[name], "reason": reasons.get(name, "")}
+            images.append(RoundImage(**about, **sides, **copy._asdict(), rows=rows))
     return images, [each for each in copies if isinstance(each, str)]
 
 
@@ -266,6 +286,19 @@ def closed_round(run: str) -> Iterator[None]:
         _RUNS.delete(_key(run, CLOSED))
         raise
     _RUNS.delete(_key(run, CLOSED))
+
+
+@retried_step
+def list_set_aside(run: str, review: Round, answers: Answers) -> None:
+    """Have input `run:<run>` stand for the images that were set aside, for a round in which people can draw.
+
+    Raises:
+        StorageError: The object store refuses, or does not answer.
+    """
+    set_aside = set(answers.set_aside_entries)
+    listed = (image.media for image in review.images if image.entry in set_aside)
+    images = tuple(ListedImage(source=media, reason=_SET_ASIDE) for media in listed if media)
+    write_image_list(run, ImageList(images=images, predictions_run=review.predictions_run))
 
 
 def answer_documents(review: Round, answers: Answers) -> dict[str, bytes]:

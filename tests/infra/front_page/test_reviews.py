@@ -103,7 +103,7 @@ def test_a_person_reviews_a_round_with_the_keyboard_and_the_run_goes_on(
     first, missing, skipped = own_page.FrontPageTool().read(str(run), review)
     ((result,),) = [each["result"] for each in json.loads(first.submitted or "")["annotations"]]
     assert result["value"]["rectanglelabels"] == [CLASS_NAMES[0]]
-    assert ((first.seconds or 0) > 0, missing.skipped, skipped.skipped) == (True, True, True)
+    assert ((first.seconds or 0) > 0, missing.set_aside, skipped.skipped) == (True, True, True)
     assert client.read_flow_run(run).state_name in {"Resuming", "Scheduled", "Late"}
     client.set_flow_run_state(run, Suspended(), force=True)  # as if the server had been away with the last answer
     with browser.new_tab() as tab:

@@ -14,6 +14,7 @@ from tasks.errors import StudioError
 from tasks.inference.image_lists import ImageList
 from tasks.parameters import TrainingParams, ValidationPolicy
 from tasks.pipelines import session, steps
+from tasks.review.report import NOTHING_REVIEWED
 from tasks.tracking.trained_versions import ChampionTraining, TrainedVersion
 
 REVIEWS = "loops/shapes/*-reviewed.zip"
@@ -103,6 +104,33 @@ def test_a_loop_learns_from_what_the_model_is_sure_of_and_from_all_that_people_c
     assert [call.args[0] for call in pipeline.choose_archives.call_args_list] == ([learnt] if learnt else [])
     assert pipeline.deploy.call_count == (state == "Completed")
     assert ended.name == state
+
+
+@pytest.mark.parametrize(
+    ("listed", "state", "asked", "reviewed"),
+    [
+        ("run:1", "Completed", True, "loops/shapes/reviewed.zip"),
+        ("run:1", NOTHING_REVIEWED, True, None),  # all images were skipped, or none could be shown
+        (None, "Completed", False, None),  # strategies such as drift may choose none
+    ],
+)
+def test_a_loop_whose_review_keeps_nothing_goes_on_with_what_is_labelled(
+    pipeline: MagicMock,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: str | None,
+    state: str,
+    asked: bool,
+    reviewed: str | None,
+) -> None:
+    monkeypatch.setattr(steps, "find_listed_images", lambda _: listed)
+    pipeline._name_archive.return_value = "loops/shapes/reviewed.zip"
+    pipeline._do.return_value.state = state
+    pipeline.review = partial(session.PipelineSession.review, pipeline)
+    pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain="run:0")
+    inspect.unwrap(close_loop.fn)("shapes", ["street/"])
+    assert [call.args[1] for call in pipeline._do.call_args_list] == ["select-images", "review-images"][: 1 + asked]
+    (learnt,) = [call.args[0] for call in pipeline.choose_archives.call_args_list]
+    assert learnt == ["champion+", REVIEWS, "labelled.zip", *([reviewed] if reviewed else [])]
 
 
 def test_a_list_that_is_gone_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,10 +22,12 @@ def model() -> str:
 
 
 def answer(archive: str, *, is_made: bool = True) -> None:
-    """Of three images, submit the first, set the second aside, and leave the third open."""
-    review = review_round("detect", "a.jpg", "b.jpg", "c.jpg")
+    """Of four images, submit the first, skip the second, set the third aside, and leave the last open."""
+    review = review_round("detect", "a.jpg", "b.jpg", "c.jpg", "d.jpg")
     images = tuple(replace(each, checksum=(number, 10)) for number, each in enumerate(review.images))
-    answers = Answers(submitted={"a.jpg": "{}"}, seconds={}, skipped_entries=("b.jpg",), still_open=1)
+    answers = Answers(
+        submitted={"a.jpg": "{}"}, seconds={}, skipped_entries=("b.jpg",), set_aside_entries=("c.jpg",), still_open=1
+    )
     keep_asked_images.fn(archive, replace(review, images=images), answers)
     if is_made:
         boto3.client("s3").put_object(Bucket="datasets", Key=archive, Body=b"zip")
@@ -37,12 +39,12 @@ def test_nobody_is_asked_twice_about_what_they_answered_or_set_aside_in_a_loop(m
     answer(f"{model}.zip")
     assert find_asked_images.fn(model) == frozenset()
     answer(f"loops/{model}/0-reviewed.zip")
-    assert find_asked_images.fn(model) == {(0, 10), (1, 10)}
+    assert find_asked_images.fn(model) == {(0, 10), (1, 10), (2, 10)}
 
 
 def test_what_was_answered_comes_again_when_its_archive_is_deleted(model: str) -> None:
     answer(f"loops/{model}/0-reviewed.zip", is_made=False)
-    assert find_asked_images.fn(model) == {(1, 10)}
+    assert find_asked_images.fn(model) == {(1, 10), (2, 10)}
 
 
 def test_a_record_of_somebody_else_is_passed_over(model: str) -> None:
@@ -51,7 +53,7 @@ def test_a_record_of_somebody_else_is_passed_over(model: str) -> None:
         boto3.client("s3").put_object(
             Bucket="runs", Key=f"reviewed-images/loops/{model}/other-{number}.json", Body=body
         )
-    assert find_asked_images.fn(model) == {(0, 10), (1, 10)}
+    assert find_asked_images.fn(model) == {(0, 10), (1, 10), (2, 10)}
 
 
 def test_a_pattern_takes_archives_of_loops_only_if_it_names_their_folder(model: str) -> None:

@@ -51,7 +51,7 @@ def test_what_is_kept_comes_back_with_its_class_and_what_is_refused_does_not(tas
     assert [each["value"][each["type"]] for each in objects] == [[CLASS_NAMES[1]]]
     assert {each.get("parentID", each["id"]) for each in annotation["result"]} == {"suggestion-0"}
     assert first.seconds == 2.5
-    assert (unanswered, incomplete) == (ReviewTask(entry="b.jpg"), ReviewTask(entry="c.jpg", skipped=True))
+    assert (unanswered, incomplete) == (ReviewTask(entry="b.jpg"), ReviewTask(entry="c.jpg", set_aside=True))
     assert own_page.list_answered("run", review) == [True, False, True]
 
 

@@ -41,8 +41,11 @@ def _page(task: str, folder: Path, seconds: dict[str, float]) -> tuple[str, list
     pictures = draw_changes(folder / "back.zip", compared.most_changed, review.class_names)
     report = ReviewReport(
         archive="<u>.zip",
+        run="RUN",
         review=review,
-        answers=Answers(submitted={}, seconds={}, skipped_entries=("a.jpg", "b.jpg"), still_open=1),
+        answers=Answers(
+            submitted={}, seconds={}, skipped_entries=("a.jpg", "b.jpg"), set_aside_entries=("c.jpg",), still_open=1
+        ),
         totals=compared.totals,
         summary=summary,
         check="valid <q>",
@@ -85,7 +88,8 @@ def test_the_page_has_bars_and_what_is_not_in_the_archive_and_no_markup_of_other
     for told in (
         '<rect class="accepted" x="0.0"',
         '<rect class="deleted"',
-        "2 skipped images, and 1 that nobody has submitted",
+        "2 skipped images, 1 that were set aside, as an object is missing, and 1 that nobody has submitted",
+        "<code>studio review &#39;&lt;b&gt;&#39; run:RUN &#39;&lt;u&gt;-drawn.zip&#39;",
         "Kept from &lt;i&gt;0.5",
         "<dd>5</dd>",  # seconds an image
     ):

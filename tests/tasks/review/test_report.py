@@ -8,7 +8,14 @@ import pytest
 from tasks.importing.importer import ImportSummary
 from tasks.review.answers import Answers
 from tasks.review.changes import Change, ObjectChange, ReviewTotals
-from tasks.review.report import ReviewReport, review_markdown, review_sentence, waiting_markdown
+from tasks.review.report import (
+    ReviewReport,
+    nothing_markdown,
+    nothing_sentence,
+    review_markdown,
+    review_sentence,
+    waiting_markdown,
+)
 from tasks.review.rounds import ToolName
 from tests.tasks.review.rounds import review_round
 
@@ -24,6 +31,9 @@ SUMMARY = ImportSummary(
 )
 
 
+NO_ANSWERS = Answers(submitted={}, seconds={}, skipped_entries=(), still_open=0)
+
+
 def _change(change: Change, overlap: float = 0) -> ObjectChange:
     return ObjectChange(change=change, class_name="cell", suggestion=0, label=0, overlap=overlap)
 
@@ -35,8 +45,9 @@ def test_the_page_has_what_was_drawn_beside_all_by_hand_and_what_is_missing() ->
     review = replace(review_round("detect", "a.jpg", "b.jpg"), left_out={"a video": 4})
     report = ReviewReport(
         archive="x.zip",
+        run="RUN",
         review=review,
-        answers=Answers(submitted={}, seconds={}, skipped_entries=tuple("abcde"), still_open=6),
+        answers=replace(NO_ANSWERS, skipped_entries=tuple("abcde"), set_aside_entries=("f", "g"), still_open=6),
         totals=totals,
         summary=SUMMARY,
         check="valid",
@@ -50,11 +61,29 @@ def test_the_page_has_what_was_drawn_beside_all_by_hand_and_what_is_missing() ->
         "| cell | 2 | 1 | 0 | 1 | 1 |",
         "overlaps its suggestion by 80%",
         "open for 45 s (median), all of them for 2 minutes",
-        "5 skipped images, and 6 that nobody has submitted",
+        "5 skipped images, 2 that were set aside, as an object is missing, and 6 that nobody has submitted",
+        "studio review cells run:RUN x-drawn.zip --set review.tool=label-studio",
         "**4** a video",
         "3 times left out: a brush",
     ):
         assert expected in page
+
+
+@pytest.mark.parametrize(
+    ("archive", "new"),
+    [
+        ("a b.ZIP", "'a b-drawn.ZIP'"),
+        ("loops/cells/1a2b-reviewed.zip", "loops/cells/1a2b-drawn-reviewed.zip"),  # a later loop trains on it, too
+    ],
+)
+def test_who_has_set_images_aside_is_told_how_they_are_drawn(archive: str, new: str) -> None:
+    review = replace(review_round("detect", "a.jpg", "b.jpg"), left_out={"a video": 4})
+    answers = replace(NO_ANSWERS, skipped_entries=("b.jpg",), set_aside_entries=("a.jpg",))
+    assert nothing_sentence("x.zip", answers) == "x.zip: nothing to keep, as 1 images were skipped and 1 set aside"
+    page = nothing_markdown(archive, "RUN", review, answers)
+    assert f"studio review cells run:RUN {new} --set review.tool=label-studio" in page
+    assert "**4** a video" in page
+    assert "studio review" not in nothing_markdown(archive, "RUN", review, NO_ANSWERS)
 
 
 def test_who_waits_is_told_where_and_until_when() -> None:

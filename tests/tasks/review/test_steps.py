@@ -14,6 +14,7 @@ from PIL import Image
 from tasks.errors import StudioError, Superseded
 from tasks.importing.importer import import_archive
 from tasks.inference import publication
+from tasks.inference.image_lists import ImageList
 from tasks.inference.work_plan import MediaSource
 from tasks.media.file_type import MediaKind
 from tasks.parameters import InferenceParams, ReviewParams
@@ -21,7 +22,7 @@ from tasks.review import steps
 from tasks.review.answers import Answers, ReviewTask, sort_answers
 from tasks.review.label_studio_format import to_task
 from tasks.review.pictures import for_browsers
-from tasks.review.rounds import ANSWERS, CLOSED, Round, ToolName
+from tasks.review.rounds import ANSWERS, CLOSED, Round, ToolName, pack_round, unpack_round
 from tasks.tracking import registry
 from tests.tasks.review.rounds import review_round
 
@@ -142,6 +143,31 @@ def test_a_person_sees_formats_that_no_browser_shows_as_jpeg() -> None:
 def test_a_round_without_an_answer_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(steps.NothingToReviewError, match="retry this run"):
         steps.pack_answers.fn("run", sort_answers(["a.jpg"], {}), {}, tmp_path)
+
+
+def test_the_images_that_were_set_aside_are_a_list_from_which_a_round_can_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It names the predictions, so the round suggests what this one did. Corrected answers replace the list."""
+    listed: dict[str, ImageList] = {}
+    monkeypatch.setattr(steps, "write_image_list", listed.__setitem__)
+    review = review_round("detect", "a.jpg", "b.jpg", "c.jpg")
+    images = tuple(replace(image, media=_source(image.source)) for image in review.images)
+    review = unpack_round(pack_round(replace(review, images=images)))
+    tasks = {entry: ReviewTask(entry=entry, set_aside=entry != "b.jpg") for entry in ("a.jpg", "b.jpg", "c.jpg")}
+    steps.list_set_aside.fn(RUN, review, sort_answers([*tasks], tasks))
+    assert [image.source for image in listed[RUN].images] == [_source("s3://a.jpg"), _source("s3://c.jpg")]
+    assert listed[RUN].predictions_run == review.predictions_run
+    steps.list_set_aside.fn(RUN, review, sort_answers([*tasks], {}))
+    assert listed[RUN].images == ()
+
+
+def test_a_run_that_has_listed_no_image_is_no_reason_to_predict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "find_image_list", lambda _: None)
+    steps.require_listed_images.fn(RUN)  # a run of inference
+    monkeypatch.setattr(steps, "find_image_list", lambda _: ImageList(images=()))
+    with pytest.raises(steps.NothingToReviewError, match=f"images in the list of run {RUN}"):
+        steps.require_listed_images.fn(RUN)
 
 
 def _store(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
