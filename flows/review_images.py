@@ -11,7 +11,7 @@ from tasks.importing import steps as importing_steps
 from tasks.orchestration import current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import Inputs, ModelName, NewArchive, ReviewParams, ValidationPolicy
-from tasks.review import asked_images, report
+from tasks.review import archive_names, asked_images, report
 from tasks.review import publication as review_publication
 from tasks.review import steps as review_steps
 from tasks.review.session import review_session
@@ -35,6 +35,7 @@ def review_images(
     reviewed`.
     """
     key = publication.require_free_name(archive)
+    archive_names.reserve_name(key)
     with review_session(model_name, review) as session, scratch_folder("review") as folder:
         try:
             asked = session.open_round(inputs, folder)

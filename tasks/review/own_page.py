@@ -21,10 +21,12 @@ from tasks.review.rounds import (
     ANSWERS,
     CLOSED,
     PAGE,
+    ROUND,
     Round,
     RoundImage,
     ToolName,
     image_key,
+    round_key,
     to_shapes,
     unpack_round,
 )
@@ -42,7 +44,13 @@ class AnswerError(StudioError):
 
 
 class OtherToolError(StudioError):
-    """A round that people answer elsewhere."""
+    """A round that people answer elsewhere, at `page`, which is empty until it is known."""
+
+    def __init__(self, tool: ToolName, page: str) -> None:
+        """Say so of a tool, and where people answer in it."""
+        fix = f"Answer there: {page}" if page else "The artifact `review` of its run will have the address."
+        super().__init__(expected_found_fix("a round on this page", f"one in {tool}", fix))
+        self.page = page
 
 
 class PageAnswer(BaseModel):
@@ -108,11 +116,9 @@ def read_round(run: str) -> Round:
         OtherToolError: People answer it in another tool: nobody would read what is answered here.
         StorageError: It has prepared none, or the object store does not answer.
     """
-    review = unpack_round(_RUNS.read_text(f"{run}/review/round.json").encode())
+    review = unpack_round(_RUNS.read_text(round_key(run, ROUND)).encode())
     if review.tool is not ToolName.FRONT_PAGE:
-        page = (_RUNS.get(f"{run}/review/{PAGE}") or b"").decode()
-        fix = f"Answer there: {page}" if page else "The artifact `review` of its run will have the address."
-        raise OtherToolError(expected_found_fix("a round on this page", f"one in {review.tool}", fix))
+        raise OtherToolError(review.tool, (_RUNS.get(round_key(run, PAGE)) or b"").decode())
     return review
 
 
@@ -131,7 +137,7 @@ def read_picture(run: str, number: int) -> tuple[str, bytes]:
 
 def is_over(run: str) -> bool:
     """Return whether an archive is being made of the answers, or is published: later ones would be lost."""
-    kept = {key.rpartition("/")[2] for key in _RUNS.keys(f"{run}/review/")}
+    kept = {key.rpartition("/")[2] for key in _RUNS.keys(round_key(run, ""))}
     return not kept.isdisjoint({ANSWERS, CLOSED})
 
 

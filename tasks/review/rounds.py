@@ -20,6 +20,7 @@ from tasks.inference.work_plan import MediaSource
 from tasks.media.formats import IMAGE_ENDINGS
 from tasks.vision.detections import VISIBLE
 
+ROUND = "round.json"
 ANSWERS = "answers.json"  # beside round.json: what people have submitted, once it is an archive; of CVAT it is XML
 CLOSED = "closed"  # beside round.json while an archive is being made
 PAGE = "page.txt"  # beside round.json: where people answer
@@ -75,6 +76,11 @@ class Round:
 
 
 _ROUND = TypeAdapter(Round)
+
+
+def round_key(run: str, name: str) -> str:
+    """Return where a file of the round of a flow run lies in bucket `runs`."""
+    return f"{run}/review/{name}"
 
 
 def image_key(run: str, entry: str) -> str:

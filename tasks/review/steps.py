@@ -40,12 +40,14 @@ from tasks.review.pictures import for_browsers
 from tasks.review.rounds import (
     CLOSED,
     PAGE,
+    ROUND,
     Round,
     RoundImage,
     count_keypoints,
     image_key,
     name_entries,
     pack_round,
+    round_key,
     unpack_round,
 )
 from tasks.review.suggestion_limits import suggestion_limits
@@ -76,7 +78,7 @@ def open_round(run: str) -> Round | None:
     Raises:
         StorageError: The object store does not answer.
     """
-    stored = _RUNS.get(_key(run, "round.json"))
+    stored = _RUNS.get(round_key(run, ROUND))
     return unpack_round(stored) if stored else None
 
 
@@ -166,7 +168,7 @@ def prepare_round(
     )
     for limit in made.limits:
         log_step("%s", limit)
-    _RUNS.put(_key(run, "round.json"), pack_round(made), "application/json")
+    _RUNS.put(round_key(run, ROUND), pack_round(made), "application/json")
     return made
 
 
@@ -254,7 +256,7 @@ def show_round(run: str, description: str, review: Round, folder: Path) -> str:
         return for_browsers(entry, _read_image(run, entry))
 
     page = tool_of(review.tool).show(run, description, review, shown, folder)
-    _RUNS.put(_key(run, PAGE), page.encode(), "text/plain")
+    _RUNS.put(round_key(run, PAGE), page.encode(), "text/plain")
     return page
 
 
@@ -279,13 +281,13 @@ def closed_round(run: str) -> Iterator[None]:
     Raises:
         StorageError: The object store does not answer.
     """
-    _RUNS.put(_key(run, CLOSED), b"")
+    _RUNS.put(round_key(run, CLOSED), b"")
     try:
         yield
     except Exception:
-        _RUNS.delete(_key(run, CLOSED))
+        _RUNS.delete(round_key(run, CLOSED))
         raise
-    _RUNS.delete(_key(run, CLOSED))
+    _RUNS.delete(round_key(run, CLOSED))
 
 
 @retried_step
@@ -370,16 +372,12 @@ def keep_answers(run: str, review: Round, documents: Mapping[str, bytes]) -> Non
     Raises:
         StorageError: The object store refuses, or does not answer.
     """
-    _RUNS.put(_key(run, tool_of(review.tool).answers_name), next(iter(documents.values())))
+    _RUNS.put(round_key(run, tool_of(review.tool).answers_name), next(iter(documents.values())))
 
 
 def answers_address(run: str, review: Round) -> str:
     """Return where the answers of a round are kept, as the tool gave them."""
-    return f"s3://{Bucket.RUNS}/{_key(run, tool_of(review.tool).answers_name)}"
-
-
-def _key(run: str, name: str) -> str:
-    return f"{run}/review/{name}"
+    return f"s3://{Bucket.RUNS}/{round_key(run, tool_of(review.tool).answers_name)}"
 
 
 def _read_image(run: str, entry: str) -> bytes:
