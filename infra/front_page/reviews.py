@@ -6,7 +6,7 @@ from uuid import UUID
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from infra.front_page.bodies import read_body
@@ -16,21 +16,36 @@ from tasks.orchestration import deployed_flows
 from tasks.rendering.palette import css_colour
 from tasks.review import own_page
 from tasks.review.rounds import Round, to_shapes
+from tasks.review.standings import require_open, standing_of
 
 _PRIVATE = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
 
 
 def show_review(request: Request) -> Response:
-    """Answer with the page of a round."""
-    run, review = _round(request)
+    """Answer with the page of a round, or lead to the tool in which people answer it."""
+    try:
+        run, review = _round(request)
+    except own_page.OtherToolError as error:
+        if not error.page:
+            raise
+        return RedirectResponse(error.page, 303)
     classes = [(name, css_colour(number)) for number, name in enumerate(review.class_names)]
     return render(request, "review.html", run=run, review=review, classes=classes)
 
 
 def show_answered(request: Request) -> Response:
-    """Answer with which images have an answer, and whether the round is over."""
+    """Answer with which images have an answer, and what has become of the round."""
     run, review = _round(request)
-    return JSONResponse({"answered": own_page.list_answered(run, review), "over": own_page.is_over(run)})
+    standing = standing_of(run)
+    return JSONResponse(
+        {
+            "answered": own_page.list_answered(run, review),
+            "over": not standing.takes_answers,
+            "standing": standing.words,
+            "can_be_retried": standing.can_be_retried,
+            "has_report": standing.has_report,
+        }
+    )
 
 
 def resume(request: Request) -> Response:
@@ -72,7 +87,7 @@ async def answer(request: Request) -> Response:
 
     Raises:
         HTTPException: The answer is too long.
-        StudioError: The round is over, or the answer does not fit the image.
+        StudioError: Nobody would read the answer, or it does not fit the image.
     """
     body = await read_body(request, own_page.MAX_ANSWER_BYTES)
     if body is None:
@@ -83,6 +98,7 @@ async def answer(request: Request) -> Response:
 def _answer(request: Request, body: bytes) -> Response:
     run, review = _round(request)
     number = _number(request, review)
+    require_open(run)
     own_page.keep_answer(run, review, number, own_page.read_answer(body))
     _resume_if_done(run, review)
     return JSONResponse({})

@@ -8,7 +8,7 @@ const TOKEN = document.querySelector("meta[name=studio-token]").content;
 const SVG = "http://www.w3.org/2000/svg";
 const LONGEST_S = 3600;
 const total = Number(images);
-let number = 0, answered = [], over = false, shown = null, chosen = 0, opened = 0, busy = false;
+let number = 0, answered = [], over = false, goesOn = true, shown = null, chosen = 0, opened = 0, busy = false;
 
 const colour = name => COLOURS.get(name);
 const address = (kind, at) => `/reviews/${run}/${kind}/${at}`;
@@ -25,7 +25,7 @@ async function ask(path, options) {
   } catch {
     throw new Error("The studio does not answer: see `studio status`, then press the key again.");
   }
-  if (reply.ok) return reply.json();
+  if (reply.ok) return reply.headers.get("Content-Type").startsWith("application/json") ? reply.json() : reply.text();
   const page = new DOMParser().parseFromString(await reply.text(), "text/html");
   throw new Error(page.querySelector(".outage")?.textContent.trim() || `The studio answered ${reply.status}: reload the page.`);
 }
@@ -91,8 +91,7 @@ function draw() {
   $("count").textContent = `${$("done").value} done${verdict ? `, this one ${verdict}` : ""}`;
   for (const id of ["submit", "incomplete"]) $(id).disabled = over || !shown.seen;
   $("skip").disabled = over;
-  if (over) tell("This round is over: its archive is being made, or has been made. If none comes of it, reload this page to correct an answer.");
-  $("all-done").hidden = over || $("done").value < total;
+  $("all-done").hidden = over || !goesOn || $("done").value < total;
 }
 
 // Nobody has looked at a picture that is not there yet, or that the browser cannot show.
@@ -183,11 +182,33 @@ for (const [id, key] of Object.entries({ submit: "Enter", incomplete: "m", skip:
   });
 }
 
+// What has become of a round that waits for nobody.
+function tellStanding({ standing, can_be_retried: canBeRetried, has_report: hasReport }) {
+  goesOn = !standing;
+  $("standing").hidden = goesOn;
+  $("standing").querySelector("p").textContent = standing;
+  $("retry").hidden = !canBeRetried;
+  $("report").hidden = !hasReport;
+}
+
+$("retry").addEventListener("click", async () => {
+  $("retry").disabled = true;
+  try {
+    await ask(`/runs/${run}/retry`, { method: "POST", headers: { "X-Studio-Token": TOKEN } });
+    location.reload();
+  } catch (error) {
+    tell(error.message);
+    $("retry").disabled = false;
+  }
+});
+
 (async () => {
   try {
-    ({ answered, over } = await ask(`/reviews/${run}/answered`));
+    const round = await ask(`/reviews/${run}/answered`);
+    ({ answered, over } = round);
+    tellStanding(round);
     await show(Math.max(answered.indexOf(false), 0));
-    if (!over && answered.every(Boolean)) await act("resume");
+    if (goesOn && answered.every(Boolean)) await act("resume");
   } catch (error) {
     tell(error.message);
   }

@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
-from prefect.states import Cancelled, Pending, Suspended
+from prefect.states import Cancelled, Completed, Pending, Suspended
 
 from infra.stack_settings import USER, StackSettings
 from tasks.media.images import encode_jpeg
@@ -127,10 +127,56 @@ def test_what_does_not_fit_a_round_is_refused(stack: StackSettings, client: Sync
         elsewhere = str(uuid4())
         STORE.put(f"{elsewhere}/review/round.json", pack_round(review_round("detect", *ENTRIES)))
         STORE.put(f"{elsewhere}/review/{PAGE}", b"http://labels/projects/7/data")
-        for refused in (page.get(f"/reviews/{elsewhere}"), page.post(f"/reviews/{elsewhere}/answers/0", content=done)):
-            assert (refused.status_code, "http://labels/projects/7/data" in refused.text) == (400, True)
+        led = page.get(f"/reviews/{elsewhere}")
+        assert (led.status_code, led.headers["location"]) == (303, "http://labels/projects/7/data")
+        refused = page.post(f"/reviews/{elsewhere}/answers/0", content=done)
+        assert (refused.status_code, "http://labels/projects/7/data" in refused.text) == (400, True)
         assert not [*STORE.keys(f"review-answers/{elsewhere}/")]
         STORE.put(f"{run}/review/{ANSWERS}", b"[]")
         late = page.post(f"/reviews/{run}/answers/0", content=done)
-        assert (late.status_code, "over" in late.text) == (400, True)
+        assert (late.status_code, "is being made" in late.text) == (400, True)
         assert page.get(f"/reviews/{run}/pictures/0").headers["content-type"] == "image/jpeg"
+
+
+def test_who_opens_a_round_that_was_cancelled_is_told_so_and_has_its_run_go_on(
+    stack: StackSettings, client: SyncPrefectClient, run: UUID, browser: Page
+) -> None:
+    """What was answered before stays."""
+    done = '{"verdict": "done", "kept": {}}'
+    with front_page(stack) as page:
+        page.post(f"/reviews/{run}/answers/0", content=done).raise_for_status()
+        client.set_flow_run_state(run, Cancelled(), force=True)
+        refused = page.post(f"/reviews/{run}/answers/1", content=done)
+        assert (refused.status_code, f"studio retry {run}" in refused.text) == (400, True)
+    with browser.new_tab() as tab:
+        tab.resize(400, 800)
+        tab.sign_in(f"http://127.0.0.1:{stack.live_port}/reviews/{run}", USER, stack.secrets["front_page"])
+        tab.wait("!document.getElementById('standing').hidden")
+        assert "was cancelled, and nobody would read an answer" in tab.js("document.body.innerText")
+        tab.wait("document.getElementById('place').textContent === 'Image 2 of 3'")
+        assert tab.js("document.getElementById('submit').disabled")
+        tab.js("document.getElementById('retry').click()")
+        eventually(lambda: client.read_flow_run(run).state_name != "Cancelled", "the run goes on", 20)
+        tab.wait("document.getElementById('standing').hidden && !document.getElementById('submit').disabled")
+    assert own_page.list_answered(str(run), own_page.read_round(str(run))) == [True, False, False]
+
+
+def test_a_round_that_is_over_leads_to_its_report(
+    stack: StackSettings, client: SyncPrefectClient, run: UUID, browser: Page
+) -> None:
+    """It is no trouble, so nothing of it is red; and an image without suggestions leaves no hole on a phone."""
+    review = own_page.read_round(str(run))
+    images = tuple(replace(image, rows=()) for image in review.images)
+    STORE.put(f"{run}/review/round.json", pack_round(replace(review, images=images)))
+    STORE.put(f"{run}/review/{ANSWERS}", b"[]")
+    client.set_flow_run_state(run, Completed(message="x.zip: 3 images, 1 of 4 objects drawn by hand"), force=True)
+    with browser.new_tab() as tab:
+        tab.resize(400, 800)
+        tab.sign_in(f"http://127.0.0.1:{stack.live_port}/reviews/{run}", USER, stack.secrets["front_page"])
+        tab.wait("!document.getElementById('standing').hidden && document.getElementById('place').textContent !== ''")
+        told = tab.js("document.getElementById('standing').innerText")
+        assert ("1 of 4 objects drawn by hand" in told, "Report" in told, "go on" in told) == (True, True, False)
+        assert tab.js("document.getElementById('report').getAttribute('href')") == f"/runs/{run}/pages"
+        assert tab.js("document.getElementById('trouble').hidden")
+        assert tab.js("document.getElementById('suggestions').getBoundingClientRect().height") == 0
+        assert tab.js("document.documentElement.scrollWidth <= innerWidth")
