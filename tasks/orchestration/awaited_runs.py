@@ -69,7 +69,7 @@ class AwaitedRuns:
         run = self.start(title, flow, parameters, f"{self._run}-{key}")
         while not self.is_over(run):
             if self.states[run].is_paused and can_be_suspended():
-                suspend(f"Goes on when flow run '{self.states[run].name}' does.", awaited=run)
+                suspend(f"Goes on when flow run '{self.states[run].name}' does ({run}).", awaited=run)
             self.poll()
         ended = self.states[run]
         if ended.state == REFUSED:
@@ -78,8 +78,8 @@ class AwaitedRuns:
             page = Settings().addresses.flow_run(str(run))
             failure = AwaitedVersionRefusedError if ended.state == VERSION_REFUSED else AwaitedRunError
             raise failure(
-                f"Expected the run '{title}' to complete, found it {ended.state}: {ended.message} ({page}) Retry "
-                f"'{flow_run_name()}' to try that run again."
+                f"Expected the run '{title}' to complete, found it {ended.state}: {ended.message} ({page}) "
+                f"`studio retry {self._run}` tries it again."
             )
         return ended
 
@@ -103,7 +103,7 @@ class AwaitedRuns:
         )
         state = SERVICE_RESTART.call(lambda: child_runs.read_runs([run])).get(run)
         if state is None:
-            raise AwaitedRunError(_deleted([title]))
+            raise AwaitedRunError(self._deleted([title]))
         if state.is_over(self._began) and state.can_be_retried and state.since < self._began:
             log_step("flow run '%s' was %s: it is tried again", state.name, state.state)
             deployed_flows.retry(run, f"Flow run '{flow_run_name()}' needs it.")
@@ -141,7 +141,7 @@ class AwaitedRuns:
         except PrefectUnavailableError:
             return
         if missing := [self.titles[run] for run in active if run not in newest]:
-            raise AwaitedRunError(_deleted(missing))
+            raise AwaitedRunError(self._deleted(missing))
         self.states |= newest
         self._on_change()
 
@@ -149,9 +149,9 @@ class AwaitedRuns:
         """Cancel the runs that this one has started, in whichever attempt; a run of somebody else goes on."""
         child_runs.cancel_children({UUID(self._run): datetime.now(UTC)})
 
-
-def _deleted(titles: Iterable[str]) -> str:
-    return f"Expected the runs {', '.join(titles)}, found that they were deleted. Start '{flow_run_name()}' again."
+    def _deleted(self, titles: Iterable[str]) -> str:
+        named = ", ".join(titles)
+        return f"Expected the runs {named}, found that they were deleted. `studio retry {self._run}` starts them again."
 
 
 def _to_json(value: object) -> object:

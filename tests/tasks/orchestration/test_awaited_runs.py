@@ -22,7 +22,7 @@ from tasks.orchestration.awaited_runs import (
 from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.prefect_client import PrefectUnavailableError
 
-RUN = uuid4()
+RUN, OWN = uuid4(), uuid4()
 NOW = datetime.now(UTC)
 Seen = dict[UUID, RunState]
 
@@ -36,7 +36,7 @@ def prefect(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     """Prefect: `start` returns RUN, and `read_runs` what a test says."""
     prefect = MagicMock()
     prefect.start.return_value = RUN
-    for called, result in {"flow_run_id": str(uuid4()), "flow_run_name": "p", "begun_at": NOW}.items():
+    for called, result in {"flow_run_id": str(OWN), "flow_run_name": "p", "begun_at": NOW}.items():
         monkeypatch.setattr(awaited_runs, called, lambda result=result: result)
     for replaced in ("may_continue", "log_step", "suspend"):
         monkeypatch.setattr(awaited_runs, replaced, getattr(prefect, replaced))
@@ -62,6 +62,7 @@ def test_what_had_failed_before_is_tried_again_but_not_what_a_person_has_refused
     with pytest.raises(AwaitedRunError, match="by Ann") as raised:
         AwaitedRuns().do("deploy", "deploy-model", {}, "deploy")
     assert type(raised.value) is failure
+    assert (f"`studio retry {OWN}` tries it again." in str(raised.value)) == (failure is not AwaitedRunRefusedError)
     assert prefect.retry.call_count == retries
 
 
@@ -86,5 +87,7 @@ def test_a_run_waits_suspended_for_one_that_is_suspended(prefect: MagicMock, mon
 @pytest.mark.parametrize("seen", [lambda: [{}], lambda: [_state(StateType.RUNNING, "Running"), {}]])
 def test_a_run_that_was_deleted_is_named(seen: Callable[[], list[Seen]], prefect: MagicMock) -> None:
     prefect.read_runs.side_effect = seen()
-    with pytest.raises(AwaitedRunError, match=r"the runs infer, found that they were deleted\. Start 'p' again"):
+    with pytest.raises(
+        AwaitedRunError, match=f"the runs infer, found that they were deleted. `studio retry {OWN}` starts"
+    ):
         AwaitedRuns().do("infer", "run-inference", {}, "infer")
