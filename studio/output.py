@@ -101,13 +101,13 @@ def follow(run: Run, title: str) -> None:
     from tasks.orchestration.prefect_client import patient_client
     from tasks.orchestration.run_list import read_progress
 
-    read, newest, asked = 0, "", None
+    read, newest, asked, shown = 0, "", None, None
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as progress:
         bar = progress.add_task(title, total=None)
 
         def show(run: Run) -> None:
-            nonlocal read, newest, asked
+            nonlocal read, newest, asked, shown
             lines = run.logs(read)
             read += len(lines)
             for line in lines:
@@ -117,6 +117,9 @@ def follow(run: Run, title: str) -> None:
             if (question := run.question) and question.run != asked:
                 asked = question.run
                 ERR.print(Text(_request(question)))
+            if (review := run.review) and review != shown:
+                shown = review
+                ERR.print(Text(f"waits for people: {review}"))
             if ERR.is_terminal and (done := read_progress([run.id], patient_client).get(run.id)):
                 progress.update(bar, completed=done.share, total=1.0)
 
@@ -144,8 +147,10 @@ def describe_run(run: Run) -> dict[str, Any]:
     return {"run": str(run.id), "url": run.url, "state": state.name, "message": state.message}
 
 
-def finish(run: Run, title: str, *, wait: bool, as_json: bool) -> None:
+def finish(run: Run, title: str, *, wait: bool, as_json: bool, hint: str = "") -> None:
     """Follow a run to its end if `wait`, and print what became of it, with the addresses of the pages it has left.
+
+    Of a run that is not followed, `hint` says how it goes on.
 
     Raises:
         RunFailedError: It did not complete.
@@ -170,6 +175,8 @@ def finish(run: Run, title: str, *, wait: bool, as_json: bool) -> None:
     elif error is None:
         state = run.state
         OUT.print(Text(f"{title}: {state.name}: {state.message}" if wait else f"{title}: {run.id} {run.url}"))
+    if hint and not wait:
+        ERR.print(Text(hint))
     if not as_json:
         for name, address in pages.items():
             OUT.print(Text(f"{name}: {address}"))

@@ -122,6 +122,16 @@ class Run:
         asks = awaited_run(state) or self.id
         return next((question for question in list_open_questions() if question.run == asks), None)
 
+    @property
+    def review(self) -> str | None:
+        """Where people review what this run, or one that it waits for, shows them; None if they show nothing."""
+        from tasks.orchestration import deployed_flows
+        from tasks.orchestration.child_runs import RunState
+        from tasks.orchestration.run_list import find_waiting
+
+        waits = find_waiting([RunState.of(deployed_flows.require(self.id))]).get(self.id)
+        return waits.message if waits and waits.place else None
+
     def answer(self, approve: bool, name: str, comment: str = "") -> None:
         """Approve or refuse the version that this deployment asks about; `name` is that of the person.
 

@@ -12,6 +12,7 @@ from tasks.catalogue import run_pages
 from tasks.dataset_watch.checks import INVALID
 from tasks.orchestration import run_list
 from tasks.orchestration.artifacts import format_duration
+from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.run_list import ListedRun, Progress, RunChoice
 from tasks.promotion.rules import REFUSED
 from tasks.tracking.mlflow_client import DATASETS, INFERENCE, SERVING, TRAINING
@@ -46,11 +47,15 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class RunLine:
-    """A line of the list: a run, what it does in a few words, and how far it is."""
+    """A line of the list: a run, what it does in a few words, and how far it is.
+
+    `review` is the run whose round it waits for: itself, or one that it has started.
+    """
 
     run: ListedRun
     progress: Progress | None
     newest: str
+    review: UUID | None = None
     children: tuple["RunLine", ...] = ()
     more_children: bool = False
 
@@ -103,13 +108,16 @@ def run_lines(choice: RunChoice, runs: list[ListedRun], parents: Collection[UUID
     shown = [*runs, *(child for run in runs for child in children.get(run.id, []))]
     followed = [run.id for run in shown if run.state.type in _AT_WORK or run.state.state == _LATE]
     progress, logs = run_list.read_progress(followed), run_list.read_newest_lines(followed)
+    waiting = run_list.find_waiting([run.state for run in shown])
 
     def line(run: ListedRun) -> RunLine:
         below = children.get(run.id, [])
+        waits = waiting.get(run.id)
         return RunLine(
             run=run,
             progress=progress.get(run.id),
-            newest=logs[run.id].text if run.id in logs else _words(run),
+            newest=logs[run.id].text if run.id in logs else _words(waits or run.state),
+            review=waits.id if waits and waits.place else None,
             children=tuple(line(child) for child in below[:MOST_CHILDREN][::-1]),
             more_children=len(below) > MOST_CHILDREN,
         )
@@ -117,9 +125,11 @@ def run_lines(choice: RunChoice, runs: list[ListedRun], parents: Collection[UUID
     return [line(run) for run in runs]
 
 
-def _words(run: ListedRun) -> str:
-    """What there is to say of a run without a log line: the message of its end, or its state in words."""
-    return run.state.message if run.state.has_stopped else _WORDS.get(run.state.state, run.state.message)
+def _words(state: RunState) -> str:
+    """What there is to say of a run without a log line: what it says of its end or its wait, or its state in words."""
+    if state.has_stopped or (state.is_paused and state.message):
+        return state.message
+    return _WORDS.get(state.state, state.message)
 
 
 def subject_of(parameters: Mapping[str, Any]) -> str:

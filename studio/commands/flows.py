@@ -10,6 +10,7 @@ from studio.commands.options import AsJson, Settings, Wait, given, merge_setting
 from studio.output import ERR, finish
 
 Parameters = Mapping[str, object]
+_WHERE_TO_REVIEW = "`studio runs --waiting` says where to review, as soon as the images are there"
 Force = Annotated[bool, typer.Option(help="Delete it all the same; some reasons hold against that, too.")]
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
 Images = Annotated[
@@ -271,7 +272,8 @@ def review(
 ) -> None:
     """Have people keep, refuse or correct what the champion finds in images, and make an archive of it."""
     parameters = {"model_name": model, "inputs": inputs, "archive": archive}
-    _run("review-images", f"review with {model}", parameters, settings, wait=wait, as_json=as_json)
+    title = f"review with {model}"
+    _run("review-images", title, parameters, settings, wait=wait, as_json=as_json, hint=_WHERE_TO_REVIEW)
 
 
 def monitor(model: Model, settings: Settings = None, wait: Wait = True, as_json: AsJson = False) -> None:
@@ -319,7 +321,7 @@ def loop(
         "inputs": inputs,
         **given(base_model=base_model, training=given(epochs=epochs, imgsz=imgsz) or None),
     }
-    _run("close-loop", f"loop of {model}", parameters, settings, wait=wait, as_json=as_json)
+    _run("close-loop", f"loop of {model}", parameters, settings, wait=wait, as_json=as_json, hint=_WHERE_TO_REVIEW)
 
 
 def clean_up(
@@ -368,8 +370,16 @@ def delete_predictions(
 
 
 def _run(
-    flow: str, title: str, parameters: Parameters, settings: list[str] | None, *, wait: bool, as_json: bool
+    flow: str,
+    title: str,
+    parameters: Parameters,
+    settings: list[str] | None,
+    *,
+    wait: bool,
+    as_json: bool,
+    hint: str = "",
 ) -> None:
     from studio.client import Studio
 
-    finish(Studio().start(flow, **merge_settings(dict(parameters), settings)), title, wait=wait, as_json=as_json)
+    run = Studio().start(flow, **merge_settings(dict(parameters), settings))
+    finish(run, title, wait=wait, as_json=as_json, hint=hint)

@@ -2,6 +2,7 @@
 
 import getpass
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -24,7 +25,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def runs(
-    waiting: Annotated[bool, typer.Option("--waiting", help="Those that wait for the answer of a person.")] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Those that wait for people: answers, reviews.")] = False,
     state: Annotated[str | None, typer.Option(help="waiting | running | completed | failed | cancelled")] = None,
     flow: Annotated[str | None, typer.Option(help="Such as train-model.")] = None,
     limit: Limit = 20,
@@ -48,14 +49,15 @@ def runs(
         types=(StateType.PAUSED,) if waiting else STATES[state] if state else tuple(StateType),
         hidden=() if flow else (NOTHING_NEW, SKIPPED),
     )
-    rows = [row for row in _list_rows(choice, limit) if row["waits_for"] is not None or not waiting]
+    rows = [row for row in _list_rows(choice, limit) if row["asked_by"] == row["run"] or not waiting]
     if as_json:
         print_json({"runs": rows})
         return
     columns = ("run", "state", "flow", "about", "since")
     print_table(columns, [[row[column] for column in columns] for row in rows])
-    for run, question in [(row["run"], row["waits_for"]) for row in rows if row["waits_for"]]:
-        OUT.print(f"{run} waits for a person: {question} `studio approve {run}` or `studio refuse {run}`", markup=False)
+    for row in rows:
+        if row["waits_for"]:
+            OUT.print(f"{row['run']} waits for people: {row['waits_for']}", markup=False)
 
 
 def _list_rows(choice: "RunChoice", limit: int) -> list[dict[str, Any]]:
@@ -64,7 +66,13 @@ def _list_rows(choice: "RunChoice", limit: int) -> list[dict[str, Any]]:
 
     found = run_list.list_unfinished(choice)[:limit]
     found += run_list.list_ended(choice, limit=limit - len(found)) if len(found) < limit else []
-    asked = {question.run: question.summary for question in questions.list_open_questions()}
+    asked: dict[UUID, str] = {
+        question.run: f"{question.summary} `studio approve {question.run}` or `studio refuse {question.run}`"
+        for question in questions.list_open_questions()
+    }
+    waiting = run_list.find_waiting([run.state for run in found])
+    asked |= {state.id: state.message for state in waiting.values() if state.place}
+    asking = {run: state.id for run, state in waiting.items() if state.id in asked}
     return [
         {
             "run": line.run.id,
@@ -73,7 +81,8 @@ def _list_rows(choice: "RunChoice", limit: int) -> list[dict[str, Any]]:
             "state": line.run.state.state,
             "since": line.run.state.since,
             "says": line.newest,
-            "waits_for": asked.get(line.run.id),
+            "waits_for": asked[asking[line.run.id]] if line.run.id in asking else None,
+            "asked_by": asking.get(line.run.id),
         }
         for line in run_lines(choice, found, None)
     ]

@@ -18,6 +18,7 @@ from tasks.errors import REFUSED, StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import run_logger
 from tasks.orchestration.prefect_client import in_state, list_flow_runs, patient_client, read_flow_runs
+from tasks.orchestration.suspension import awaited_run, place_of
 
 # An automation gives a crashed run back to a worker after 15 s; the rest is for servers under load.
 CRASH_GRACE_S = 90.0
@@ -30,7 +31,8 @@ _CHILD_TAG = re.compile(rf"({PIPELINE}|{SHARES}):(?P<parent>[0-9a-f]{{8}}(-[0-9a
 class RunState:
     """A flow run as the server knows it: the type and the name of its state, its message, and when each came.
 
-    `began` is None until a worker has begun it.
+    `began` is None until a worker has begun it. `awaited` is the run for which it is suspended, `place` where people do
+    what it is suspended for; None without such.
     """
 
     id: UUID
@@ -40,6 +42,8 @@ class RunState:
     message: str
     since: datetime
     began: datetime | None
+    awaited: UUID | None = None
+    place: str | None = None
 
     @classmethod
     def of(cls, run: FlowRun) -> Self:
@@ -53,6 +57,8 @@ class RunState:
             message=(state.message if state else None) or "",
             since=(state.timestamp if state else None) or datetime.now(UTC),
             began=run.start_time,
+            awaited=awaited_run(state) if state else None,
+            place=place_of(state) if state else None,
         )
 
     @property

@@ -29,7 +29,7 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort, LogSort
 from prefect.settings import PREFECT_API_URL
 
-from tasks.orchestration.child_runs import RunState, started_by, tags_of_children
+from tasks.orchestration.child_runs import RunState, read_runs, started_by, tags_of_children
 from tasks.orchestration.deployed_flows import LogLine
 from tasks.orchestration.prefect_client import RUNS_PER_REQUEST, Connect, in_state, list_flow_runs, prompt_client
 
@@ -141,6 +141,31 @@ def read_relatives(runs: Collection[ListedRun]) -> list[ListedRun]:
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=parents), tags=FlowRunFilterTags(any_=tags))
     chosen.operator = Operator.or_
     return _read(chosen, FlowRunSort.EXPECTED_START_TIME_DESC)
+
+
+def find_waiting(runs: Collection[RunState]) -> dict[UUID, RunState]:
+    """Return of each suspended run the one that says what is waited for: itself, or a suspended run that it waits for.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+    """
+    known = {run.id: run for run in runs}
+    wanted = {run.awaited for run in runs if run.awaited} - known.keys()
+    while wanted:
+        found = read_runs(wanted)  # one that was deleted is missing
+        known |= found
+        wanted = {run.awaited for run in found.values() if run.awaited} - known.keys()
+
+    def last(run: RunState) -> RunState:
+        passed = {run.id}
+        while (awaited := known.get(run.awaited) if run.awaited else None) and awaited.is_paused:
+            if awaited.id in passed:  # who may change runs may have them wait for one another
+                break
+            passed.add(awaited.id)
+            run = awaited
+        return run
+
+    return {run.id: last(run) for run in runs if run.is_paused}
 
 
 def read_progress(runs: Collection[UUID], connect: Connect = prompt_client) -> dict[UUID, Progress]:

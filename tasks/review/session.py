@@ -78,11 +78,11 @@ class ReviewSession:
         artifacts.show_markdown("review", waiting_markdown(review, page, self._deadline), "Where people review")
         self._announce(review, page)
         while (answers := steps.read_answers(self.run, review)).still_open and datetime.now(UTC) < self._deadline:
-            waits = f"Waits until {answers.still_open:,} more images are submitted or skipped: {page}"
+            waits = f"Waits until there is an answer about {answers.still_open:,} more images: {page}"
+            log_step("%s", waits)
             if can_be_suspended():
                 then = partial(self._go_on_if_answered, review)
                 suspend(waits, until=expiry_of(self._deadline), place=review.tool, then=then)
-            log_step("%s", waits)
             time.sleep(POLL_S)
             self._may_continue()
 

@@ -282,6 +282,32 @@ def test_who_follows_a_pipeline_is_told_what_it_waits_for(
     client.set_flow_run_state(run, Cancelled(), force=True)
 
 
+def test_who_has_started_a_loop_is_told_where_to_review(
+    studio: Command, client: SyncPrefectClient, deployment: UUID
+) -> None:
+    """Also who follows the loop: it is the review that says so."""
+    message = f"Waits until there is an answer about 3 more images: http://127.0.0.1/reviews/{uuid4()}"
+    asks: State[None] = Suspended(message=message)
+    asks.state_details.pause_key = "front-page"
+    review = make_run(client, deployment, asks, model_name="shapes")
+    waits: State[None] = Suspended(message="Goes on when another run does.")
+    waits.state_details.child_flow_run_id = review
+    loop = make_run(client, deployment, waits)
+
+    (listed,) = json.loads(studio("runs", "--waiting", "--json").stdout)["runs"]
+    assert (listed["run"], listed["waits_for"], listed["says"]) == (str(review), message, message)
+    told = studio("runs").stdout
+    for run in (review, loop):
+        assert f"{run} waits for people: {message}" in told.splitlines()
+    assert f"studio approve {review}" not in told
+    end = threading.Timer(3, client.set_flow_run_state, (loop, Cancelled()), {"force": True})
+    end.start()
+    followed = studio("logs", str(loop), "--follow")
+    end.join()
+    assert f"waits for people: {message}" in followed.stderr.splitlines()
+    client.set_flow_run_state(review, Cancelled(), force=True)
+
+
 @pytest.mark.usefixtures("stack")
 def test_a_run_is_not_awaited_if_nobody_wants_to(studio: Command) -> None:
     started = studio("undeploy", f"nothing-{uuid4().hex[:8]}", "--no-wait", "--json")

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, LogCreate
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed, Failed, Pending, Running
+from prefect.states import Cancelled, Completed, Failed, Pending, Running, Suspended
 
 from infra.front_page import runs
 from infra.stack_settings import USER, StackSettings
@@ -123,6 +123,31 @@ def test_runs_that_a_run_has_started_stand_below_it(
     now, _, ended = get(stack, "/runs/newest").partition('id="ended"')
     assert shown(ended)[:3] == [str(parent), str(first), str(second)]
     client.delete_deployment(pipelines)
+
+
+def test_a_review_that_waits_is_a_button_on_its_line_and_on_that_of_its_loop(
+    stack: StackSettings, client: SyncPrefectClient, deployment: UUID
+) -> None:
+    loops = client.create_deployment(client.create_flow_from_name("close-loop"), str(uuid4()))
+    asks: State = Suspended(message="Waits until there is an answer about <3> more images: http://page")
+    asks.state_details.pause_key = "front-page"
+    review = made(client, deployment, asks)
+    waits: State = Suspended(message="Goes on when another run does.")
+    waits.state_details.child_flow_run_id = review
+    loop = made(client, loops, waits)
+    by_hand = made(client, deployment, Suspended())
+    text = get(stack, "/runs/newest")
+    for run in (review, loop):
+        assert f'id="review-{run}" href="/reviews/{review}"' in text
+    assert text.count("about &lt;3&gt; more images") == 2
+    assert f"review-{by_hand}" not in text
+    client.set_flow_run_state(review, Running(), force=True)
+    text = get(stack, "/runs/newest")
+    assert f"review-{loop}" not in text
+    assert "Goes on when another run does." in text
+    for run in (review, loop, by_hand):
+        client.set_flow_run_state(run, Cancelled(), force=True)
+    client.delete_deployment(loops)
 
 
 def test_runs_are_chosen_by_flow_and_state(

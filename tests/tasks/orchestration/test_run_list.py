@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelled, Completed, Failed, Running
 
 from tasks.orchestration import child_runs, prefect_client, run_list
+from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.run_list import ListedRun, RunChoice
 from tests.prefect_runs import make_run
 
@@ -98,3 +99,23 @@ def test_progress_and_the_newest_line_of_many_runs_come_at_once(client: SyncPref
         runs[:2], "line 1"
     )
     assert (run_list.read_progress([]), run_list.read_newest_lines([])) == ({}, {})
+
+
+def test_of_suspended_runs_that_wait_for_one_another_the_last_one_says_what_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also of runs that are in no list; one that goes on or was deleted is not waited for any longer."""
+    loop, review, inference, gone = uuid4(), uuid4(), uuid4(), uuid4()
+
+    def state(run: UUID, awaited: UUID | None, kind: StateType = StateType.PAUSED) -> RunState:
+        since = datetime.now(UTC)
+        return RunState(
+            id=run, name="x", type=kind, state="x", message="", since=since, began=None, awaited=awaited
+        )  # fmt: skip
+
+    others = {review: state(review, inference), inference: state(inference, None, StateType.RUNNING)}
+    monkeypatch.setattr(run_list, "read_runs", lambda wanted: {run: others[run] for run in wanted if run in others})
+    found = run_list.find_waiting([state(loop, review), state(gone, uuid4())])
+    assert {run: waits.id for run, waits in found.items()} == {loop: review, gone: gone}
+    others[review] = state(review, loop)  # somebody has made it so
+    assert run_list.find_waiting([state(loop, review)])[loop].id == review

@@ -29,6 +29,7 @@ def test_a_last_answer_just_before_the_run_is_suspended_has_it_go_on(
 ) -> None:
     """The page found nothing to resume yet; other tools are asked each minute."""
     told: list[UUID] = []
+    logged: list[str] = []
     open_images = iter([1, open_then])
 
     def suspend(*_: object, then: Callable[[], None], **__: object) -> None:
@@ -53,6 +54,8 @@ def test_a_last_answer_just_before_the_run_is_suspended_has_it_go_on(
     monkeypatch.setattr(session, "can_be_suspended", lambda: True)
     monkeypatch.setattr(session, "suspend", suspend)
     monkeypatch.setattr(session, "resume", told.append)
+    monkeypatch.setattr(session, "log_step", lambda text, *words: logged.append(text % words))
     with pytest.raises(Pause):
         Session().ask_people(review_round("detect", "a.jpg", tool=tool), tmp_path)
     assert told == resumed
+    assert logged == ["Waits until there is an answer about 1 more images: http://page"]
