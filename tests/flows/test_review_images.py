@@ -23,6 +23,8 @@ from tasks.inference.results.report import StoredSummary
 from tasks.inference.work_plan import Chunk, MediaSource
 from tasks.media.file_type import MediaKind
 from tasks.orchestration import deployed_flows
+from tasks.review import own_page
+from tasks.review.report import NOTHING_REVIEWED
 from tasks.serving.served_model import ServedModel
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
@@ -180,6 +182,33 @@ def _check_archive(key: str, model: str, run: UUID) -> None:
     page = boto3.client("s3").get_object(Bucket="runs", Key=f"{run}/review.html")["Body"].read().decode()
     assert page.count("<img ") == 2 * len(EDITS.keys() - {"accepted"})
     assert "does not tell what it has kept" in page  # of these predictions, which no run has made
+
+
+def test_a_round_of_which_nothing_is_kept_ends_without_an_archive_and_lists_what_was_set_aside(
+    model: str, predictions: str
+) -> None:
+    """Meanwhile no other review can take its name. The list is enough for a round in which people can draw."""
+    key = f"{uuid4().hex}.zip"
+    parameters = {"model_name": model, "archive": key, "review": {"tool": "front-page"}}
+    run = deployed_flows.start("review-images", {**parameters, "inputs": [f"run:{predictions}"]})
+    eventually(lambda: read(run).state_name == "Suspended", "people are asked", 180)
+    second = deployed_flows.wait(deployed_flows.start("review-images", {**parameters, "inputs": ["nothing/"]}), 180)
+    assert (second.is_failed(), f"review {run} will make" in str(second.message)) == (True, True)
+    review = own_page.read_round(str(run))
+    for number in range(len(review.images)):
+        answer = own_page.PageAnswer(verdict="skipped" if number else "incomplete")
+        own_page.keep_answer(str(run), review, number, answer)
+    deployed_flows.resume(run)
+    ended = deployed_flows.wait(run, 180)
+    assert (ended.is_completed(), ended.name) == (True, NOTHING_REVIEWED)
+    assert ended.message == f"{key}: nothing to keep, as 5 images were skipped and 1 set aside"
+    assert not ObjectStore(Bucket.DATASETS).exists(key)
+    again = deployed_flows.start("review-images", {**parameters, "inputs": [f"run:{run}"]})
+    eventually(lambda: read(again).state_name == "Suspended", "the name is free, and people are asked", 180)
+    drawn = own_page.read_round(str(again))
+    assert ([image.source for image in drawn.images], drawn.predictions_run) == ([review.images[0].source], predictions)
+    assert drawn.images[0].reason == "somebody has set it aside: an object is missing"
+    deployed_flows.cancel(again)
 
 
 def _in_cvat(cvat: CvatStandIn, run: UUID) -> list[Task]:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from prefect.states import Completed
+from prefect.states import Completed, Scheduled
 from rich.console import Console
 
 from studio import output, runs
@@ -61,3 +61,14 @@ def test_a_run_that_was_followed_is_told_with_the_addresses_of_its_pages(
     output.finish(Run(RUN), "evaluate shapes", wait=True, as_json=as_json)
     out, err = capsys.readouterr()
     assert ("Completed" in out, "its pages are not known: The object store is away." in err) == (True, True)
+
+
+def test_who_does_not_follow_a_run_is_told_how_it_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    monkeypatch.setattr(runs, "connect", lambda: None)
+    monkeypatch.setattr(Run, "state", Scheduled())
+    output.finish(Run(RUN), "review with shapes", wait=False, as_json=True, hint="`studio runs --waiting` says where")
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["run"], err) == (RUN, "`studio runs --waiting` says where\n")
