@@ -14,6 +14,7 @@ from tasks.parameters import Inputs, ModelName, NewArchive, ReviewParams, Valida
 from tasks.review import archive_names, asked_images, report
 from tasks.review import publication as review_publication
 from tasks.review import steps as review_steps
+from tasks.review.rounds import NOTHING_REVIEWED
 from tasks.review.session import review_session
 from tasks.review.steps import NothingToReviewError
 from tasks.storage import steps as storage_steps
@@ -40,7 +41,7 @@ def review_images(
         try:
             asked = session.open_round(inputs, folder)
         except NothingToReviewError as nothing:
-            return outcome.completed(str(nothing), report.NOTHING_REVIEWED)
+            return outcome.completed(str(nothing), NOTHING_REVIEWED)
         session.ask_people(asked, folder)
         with review_steps.closed_round(session.run):
             answers = review_steps.read_answers(session.run, asked)
@@ -50,7 +51,7 @@ def review_images(
             if answers.keep_nothing:
                 review_publication.publish_nothing(key, session.run, asked, answers)
                 review_steps.keep_answers(session.run, asked, documents)
-                return outcome.completed(report.nothing_sentence(key, answers), report.NOTHING_REVIEWED)
+                return outcome.completed(report.nothing_sentence(key, answers), NOTHING_REVIEWED)
             current_run.log_step("making an archive of %d images that came back", len(answers.submitted))
             source = review_steps.pack_answers(session.run, answers, documents, folder)
             origin, given = review_steps.answers_address(session.run, asked), sha256_of(source)

@@ -19,7 +19,7 @@ from tasks.pipelines import steps
 from tasks.pipelines.report import Stage, pipeline_markdown
 from tasks.pipelines.rules import ChosenArchive, PipelineError, invalid_message
 from tasks.review.asked_images import REVIEWED, list_reviewed_archives, loop_folder
-from tasks.review.report import NOTHING_REVIEWED
+from tasks.review.rounds import NOTHING_REVIEWED
 from tasks.settings import Settings
 from tasks.tracking.trained_versions import (
     ChampionTraining,

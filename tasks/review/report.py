@@ -17,7 +17,6 @@ from tasks.review.changes import Change, ReviewTotals
 from tasks.review.rounds import Round, ToolName
 from tasks.review.tools import tool_of
 
-NOTHING_REVIEWED = "Nothing reviewed"  # the state of a round that has ended without an archive
 _SHOWN_CLASSES = 100
 _SHOWN_LOSSES = 20
 _OF_LOOPS = f"-{REVIEWED}"

@@ -24,6 +24,7 @@ ROUND = "round.json"
 ANSWERS = "answers.json"  # beside round.json: what people have submitted, once it is an archive; of CVAT it is XML
 CLOSED = "closed"  # beside round.json while an archive is being made
 PAGE = "page.txt"  # beside round.json: where people answer
+NOTHING_REVIEWED = "Nothing reviewed"  # the state of a run whose round has ended without an archive
 _UNSAFE = re.compile(r"[^\w. ()-]")
 _MAX_ENTRY = 200
 

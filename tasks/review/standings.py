@@ -6,7 +6,7 @@ from uuid import UUID
 from tasks.orchestration.child_runs import RunState, read_runs
 from tasks.orchestration.prefect_client import PrefectUnavailableError
 from tasks.review.own_page import AnswerError, is_over
-from tasks.review.report import NOTHING_REVIEWED
+from tasks.review.rounds import NOTHING_REVIEWED
 
 _STAY = "What was answered stays"
 

@@ -24,7 +24,7 @@ from tasks.inference.work_plan import Chunk, MediaSource
 from tasks.media.file_type import MediaKind
 from tasks.orchestration import deployed_flows
 from tasks.review import own_page
-from tasks.review.report import NOTHING_REVIEWED
+from tasks.review.rounds import NOTHING_REVIEWED
 from tasks.serving.served_model import ServedModel
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore

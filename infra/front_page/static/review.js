@@ -98,7 +98,7 @@ function draw() {
 function see(image, seen) {
   if (image !== shown) return;
   shown.seen = seen;
-  if (!seen) tell("The browser cannot show this picture: skip it.");
+  if (!seen && !over) tell("The browser cannot show this picture: skip it.");
   for (const id of ["submit", "incomplete"]) $(id).disabled = over || !seen;
 }
 

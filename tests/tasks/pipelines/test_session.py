@@ -14,7 +14,7 @@ from tasks.errors import StudioError
 from tasks.inference.image_lists import ImageList
 from tasks.parameters import TrainingParams, ValidationPolicy
 from tasks.pipelines import session, steps
-from tasks.review.report import NOTHING_REVIEWED
+from tasks.review.rounds import NOTHING_REVIEWED
 from tasks.tracking.trained_versions import ChampionTraining, TrainedVersion
 
 REVIEWS = "loops/shapes/*-reviewed.zip"
