@@ -5,10 +5,12 @@ from uuid import UUID
 
 from tasks.orchestration.child_runs import RunState, read_runs
 from tasks.orchestration.prefect_client import PrefectUnavailableError
+from tasks.orchestration.retries import RetryPolicy
 from tasks.review.own_page import AnswerError, is_over
 from tasks.review.rounds import NOTHING_REVIEWED
 
 _STAY = "What was answered stays"
+_PATIENCE = RetryPolicy(attempts=3, first_s=0.2)  # of who waits at a page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ def standing_of(run: str) -> Standing:
         StorageError: The object store does not answer.
     """
     try:
-        state = read_runs([UUID(run)]).get(UUID(run))
+        state = _PATIENCE.call(lambda: read_runs([UUID(run)])).get(UUID(run))
     except PrefectUnavailableError:
         return _being_made() if is_over(run) else Standing(takes_answers=True)
     if state is None:

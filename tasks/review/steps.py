@@ -209,10 +209,17 @@ def _copy_images(
     for name, copy in zip(chosen, copies, strict=True):
         if not isinstance(copy, str):
             found = predicted[name]
-            rows = tuple(dict(row) for row in found.rows if row["confidence"] >= confidence)
-            sides = {"width": found.width, "height": found.height}
-            about = {"source": name, "media": chosen[name], "reason": reasons.get(name, "")}
-            images.append(RoundImage(**about, **sides, **copy._asdict(), rows=rows))
+            image = RoundImage(
+                entry=copy.entry,
+                source=name,
+                width=found.width,
+                height=found.height,
+                rows=tuple(dict(row) for row in found.rows if row["confidence"] >= confidence),
+                checksum=copy.checksum,
+                media=chosen[name],
+                reason=reasons.get(name, ""),
+            )
+            images.append(image)
     return images, [each for each in copies if isinstance(each, str)]
 
 
