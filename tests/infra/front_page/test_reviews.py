@@ -157,7 +157,8 @@ def test_who_opens_a_round_that_was_cancelled_is_told_so_and_has_its_run_go_on(
         assert tab.js("document.getElementById('submit').disabled")
         tab.js("document.getElementById('retry').click()")
         eventually(lambda: client.read_flow_run(run).state_name != "Cancelled", "the run goes on", 20)
-        tab.wait("document.getElementById('standing').hidden && !document.getElementById('submit').disabled")
+        again = "document.getElementById('standing')?.hidden && !document.getElementById('submit')?.disabled"
+        tab.wait(f"{again} && document.getElementById('place').textContent === 'Image 2 of 3'")
     assert own_page.list_answered(str(run), own_page.read_round(str(run))) == [True, False, False]
 
 
