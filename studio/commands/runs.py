@@ -2,7 +2,6 @@
 
 import getpass
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import UUID
 
 import typer
 
@@ -57,7 +56,8 @@ def runs(
     print_table(columns, [[row[column] for column in columns] for row in rows])
     for row in rows:
         if row["waits_for"]:
-            OUT.print(f"{row['run']} waits for people: {row['waits_for']}", markup=False)
+            answers = "" if row["is_review"] else " `studio approve {0}` or `studio refuse {0}`".format(row["asked_by"])
+            OUT.print(f"{row['run']} waits for people: {row['waits_for']}{answers}", markup=False)
 
 
 def _list_rows(choice: "RunChoice", limit: int) -> list[dict[str, Any]]:
@@ -66,12 +66,9 @@ def _list_rows(choice: "RunChoice", limit: int) -> list[dict[str, Any]]:
 
     found = run_list.list_unfinished(choice)[:limit]
     found += run_list.list_ended(choice, limit=limit - len(found)) if len(found) < limit else []
-    asked: dict[UUID, str] = {
-        question.run: f"{question.summary} `studio approve {question.run}` or `studio refuse {question.run}`"
-        for question in questions.list_open_questions()
-    }
     waiting = run_list.find_waiting([run.state for run in found])
-    asked |= {state.id: state.message for state in waiting.values() if state.place}
+    reviews = {state.id: state.message for state in waiting.values() if state.place}
+    asked = reviews | {question.run: question.summary for question in questions.list_open_questions()}
     asking = {run: state.id for run, state in waiting.items() if state.id in asked}
     return [
         {
@@ -83,6 +80,7 @@ def _list_rows(choice: "RunChoice", limit: int) -> list[dict[str, Any]]:
             "says": line.newest,
             "waits_for": asked[asking[line.run.id]] if line.run.id in asking else None,
             "asked_by": asking.get(line.run.id),
+            "is_review": asking.get(line.run.id) in reviews,
         }
         for line in run_lines(choice, found, None)
     ]
