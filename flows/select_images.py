@@ -35,7 +35,11 @@ def select_images(model_name: ModelName, inputs: Inputs, selection: SelectionPar
     with scratch_folder("select") as folder:
         observer = _observer(version, folder)
         other = _observer(rival, folder) if rival else None
-        looked_at = session.look_at_images(inputs, observer, other, learnt, selection, folder)
+        try:
+            looked_at = session.look_at_images(inputs, observer, other, learnt, selection, folder)
+        except session.NothingToChooseError as nothing:
+            publication.publish_nothing()
+            return outcome.completed(str(nothing), "Nothing chosen")
         choice = choose(looked_at.pool, selection)
         sentence = publication.publish_selection(model_name, version.version, inputs, looked_at, choice)
     return outcome.completed(sentence)

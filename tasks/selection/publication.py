@@ -82,6 +82,15 @@ def publish_selection(model_name: str, version: int, inputs: Sequence[str], look
     return selection_sentence(selection)
 
 
+def publish_nothing() -> None:
+    """Write a list without an image, so that whoever goes on with this run finds that none was chosen.
+
+    Raises:
+        StorageError: The object store cannot be reached.
+    """
+    write_image_list(flow_run_id(), ImageList(images=()))
+
+
 def _draw_pictures(looked_at: LookedAt, choice: Choice) -> dict[int, str]:
     """The chosen images with what was found in them, as data URIs; one that changed meanwhile has none."""
     store, pool = MediaStore(), looked_at.pool

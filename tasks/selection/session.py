@@ -35,6 +35,10 @@ FOLDER = "selection"  # in bucket `runs`, below the id of the flow run
 _NEED_LEARNT = {"diversity", "rare-classes", "drift"}
 
 
+class NothingToChooseError(StudioError):
+    """Each image is one that the version knows, or about which people were asked."""
+
+
 class Version(Protocol):
     """A version that looks at images, as the registry describes it; `image_size` is in pixels."""
 
@@ -133,7 +137,8 @@ def look_at_images(
     again goes on after it.
 
     Raises:
-        StudioError: An input matches nothing, no image is left, or a version cannot predict.
+        NothingToChooseError: All images are learnt, or people were asked about them.
+        StudioError: An input matches nothing, no image can be read, or a version cannot predict.
     """
     log_step("looking for images")
     sources = sorted(list_media_sources(inputs), key=lambda source: source.name)
@@ -149,9 +154,11 @@ def look_at_images(
             others = (align_classes(each.views[0], rival.version.class_names, names) for each in rivals)
         looked_at += itertools.starmap(_pool_image, zip(images, seen, others, strict=True))
     if not looked_at:
-        found = next((each.reason for each in left_out.failures), "all are learnt or were asked about")
-        fix = "Name others, or convert them."
-        raise StudioError(expected_found_fix("images to choose from", f"none among {len(sources):,}: {found}", fix))
+        expected, found = "images to choose from", f"none among {len(sources):,}"
+        if reason := next((each.reason for each in left_out.failures), ""):
+            raise StudioError(expected_found_fix(expected, f"{found}: {reason}", "Name others, or convert them."))
+        known = f"{found}: all are learnt or were asked about"
+        raise NothingToChooseError(expected_found_fix(expected, known, "Name others."))
     sample = None
     if _NEED_LEARNT & set(selection.wanted):
         sample = _look_at_learnt(observer, learnt, selection, folder)

@@ -1,11 +1,14 @@
 """What a version makes of the images to choose from: who is among them, who is not, and what is kept of it."""
 
+import inspect
 import io
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -13,14 +16,16 @@ import pytest
 from PIL import Image
 from prefect.logging import disable_run_logger
 
+from flows.select_images import select_images
 from tasks.errors import StudioError
 from tasks.evaluation.steps import Predictions
+from tasks.inference.image_lists import ImageList
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.media.file_type import MediaKind
 from tasks.merge.training_images import TrainingImages
 from tasks.parameters import SelectionParams
-from tasks.selection import known_sample, session, steps
+from tasks.selection import known_sample, publication, session, steps
 from tasks.selection.session import Learnt, LookedAt, Observer, look_at_images
 from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.tracking.registry import ModelVersion
@@ -188,7 +193,7 @@ def test_without_an_image_to_choose_the_first_reason_is_told(
     )
     with pytest.raises(StudioError, match="none among 2: expected an image, found a video"):
         look(["film.mp4", "learnt.png"], one)
-    with pytest.raises(StudioError, match="all are learnt or were asked about"):
+    with pytest.raises(session.NothingToChooseError, match="all are learnt or were asked about"):
         look(["learnt.png"], one)
 
 
@@ -197,3 +202,20 @@ def test_a_version_whose_learnt_images_are_gone_has_none_to_compare_with(
 ) -> None:
     looked_at, _ = look(["a.png"], observer(tmp_path / "one", 3), archives="", strategy="diversity")
     assert looked_at.pool.learnt is None
+
+
+def test_a_choice_among_images_that_are_all_known_ends_with_an_empty_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop in which another one has asked about them meanwhile goes on with what is labelled."""
+    listed: list[tuple[str, ImageList]] = []
+
+    def look_at_images(*_: object) -> None:
+        raise session.NothingToChooseError("all are known")
+
+    monkeypatch.setattr(session, "look_at_images", look_at_images)
+    monkeypatch.setattr(publication, "write_image_list", lambda *written: listed.append(written))
+    monkeypatch.setattr(publication, "flow_run_id", lambda: "RUN")
+    for name in ("registry", "read_ancestry", "find_asked_images", "_observer"):
+        monkeypatch.setattr(f"flows.select_images.{name}", MagicMock())
+    monkeypatch.setattr("flows.select_images.scratch_folder", lambda _: nullcontext(Path("unused")))
+    ended = inspect.unwrap(select_images.fn)("shapes", ["street/"])
+    assert (ended.is_completed(), ended.name, listed) == (True, "Nothing chosen", [("RUN", ImageList(images=()))])
