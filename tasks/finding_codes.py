@@ -133,7 +133,7 @@ class Code(StrEnum):
     PSEUDO_LABELS_OUTSIDE_TRAIN = (
         "pseudo-labels-outside-train",
         "error",
-        "images in val or test whose labels a model has made: measured on them, a model agrees with a model",
+        "images in val or test with labels of a model, their own or those of a copy: a model agrees with a model",
     )
     CLASS_UNUSED = "class-unused", "warning", "a class without a label"
     CLASS_FEW = "class-few", "warning", "a class with fewer labels in train than the policy requires"

@@ -13,7 +13,7 @@ from tasks.merge.inputs import MergeInput, Splits
 from tasks.merge.label_union import ImageCopy, LabelUnion, unite
 from tasks.merge.pseudo_labels import is_pseudo_labelled
 from tasks.merge.split_leakage import GOLD, ExcludedImage, group_linked_images, resolve_leaks
-from tasks.validation.duplicates import DuplicatePair, find_duplicates
+from tasks.validation.duplicates import DuplicatePair, find_duplicates, link_twins
 
 _DRAWN = "drawn"  # images of train that a person has labelled, beside those that a model has
 _SAME_DRAWN = "a person has labelled the same image"
@@ -22,13 +22,15 @@ _SAME_DRAWN = "a person has labelled the same image"
 class DeduplicatedSplits(NamedTuple):
     """The samples that stay of each archive, what is left out, how many images are in one split once more.
 
-    `united` are the pictures that several archives have; with `unites` one copy stays, for all.
+    `united` are the pictures that several archives have; with `unites` one copy stays, for all. `alike` are the sets of
+    images that are the same, or nearly so, of which a model has labelled some and others are measured on.
     """
 
     splits: tuple[Splits, ...]
     left_out: tuple[ExcludedImage, ...]
     repeated: int
     united: tuple[LabelUnion, ...] = ()
+    alike: tuple[tuple[ImageCopy, ...], ...] = ()
 
 
 def deduplicate(
@@ -66,6 +68,7 @@ def deduplicate(
         first.left_out + second.left_out,
         first.repeated + second.repeated,
         first.united + second.united,
+        second.alike,
     )
 
 
@@ -124,7 +127,8 @@ def _deduplicate_pseudo_labelled(
         for split, own in part.splits.items()
         for each in own
     }
-    return left._replace(left_out=tuple(each._replace(kept_split=split_of[each.kept]) for each in left.left_out))
+    left_out = tuple(each._replace(kept_split=split_of[each.kept]) for each in left.left_out)
+    return left._replace(left_out=left_out, alike=tuple(pool.alike(twins)))
 
 
 def _links(twins: Iterable[DuplicatePair]) -> Iterator[tuple[str, str, str]]:
@@ -167,6 +171,12 @@ class _Pool:
         split_of = {key: [split] for key, split in self.split_of.items() if split in splits}
         images = {key: traits for key, traits in self._images.items() if key in split_of}
         return find_duplicates(images, self._entries, split_of, self._read)
+
+    def alike(self, twins: Sequence[DuplicatePair]) -> Iterator[tuple[ImageCopy, ...]]:
+        """Yield the sets of images that are the same, or nearly so, some of them in split gold and some not."""
+        for keys in link_twins(twins):
+            if len({self.split_of[key] == GOLD for key in keys}) > 1:
+                yield tuple(self._copies[key] for key in keys)
 
     def without(
         self,

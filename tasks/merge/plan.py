@@ -20,7 +20,13 @@ from tasks.merge.deduplication import deduplicate
 from tasks.merge.gold import Gold, gold_conflicts, plan_gold
 from tasks.merge.inputs import MergeInput, Splits, usable_images
 from tasks.merge.label_union import LabelUnion
-from tasks.merge.pseudo_labels import PseudoLabelled, plan_pseudo_labelled, pseudo_label_conflicts
+from tasks.merge.pseudo_labels import (
+    ArchiveLabels,
+    PseudoLabelled,
+    copied_label_conflicts,
+    plan_pseudo_labelled,
+    pseudo_label_conflicts,
+)
 from tasks.merge.split_leakage import GOLD, ExcludedImage
 from tasks.merge.vocabularies import Vocabularies, plan_vocabularies
 from tasks.parameters import MergePolicy
@@ -90,6 +96,10 @@ def plan_merge(sources: Sequence[MergeInput], policy: MergePolicy, gold: MergeIn
         conflicts += disputed_labels(sources, classes, united, task)
     conflicts += empty_splits(sources, left.splits)
     conflicts += pseudo_label_conflicts(sources, samples, gold)
+    labels = dict(enumerate(map(ArchiveLabels, sources, classes.class_ids)))
+    if gold and measured:
+        labels[-1] = ArchiveLabels(gold, measured.class_ids)
+    conflicts += copied_label_conflicts(labels, left.alike, task)
     conflicts += gold_conflicts(measured, gold, sources, task, policy) if gold and measured else ()
     posed = [source.dataset for source in sources if source.dataset.task == "pose"]
     return MergePlan(

@@ -4,7 +4,7 @@ File `pseudo-labelled.json` lies beside the `data` of a dataset that has such im
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from tasks.errors import safe_repr
 from tasks.merge.conflicts import Conflict, MergeCode, conflict
 from tasks.merge.file_names import archive_prefix, image_prefix
 from tasks.merge.inputs import MergeInput, Splits
+from tasks.merge.label_union import ImageCopy
+from tasks.merge.remap import remap_labels
+from tasks.validation.pseudo_labels import MEASURED, label_key
 
 _FILE = "pseudo-labelled.json"
 
@@ -61,8 +64,48 @@ def pseudo_label_conflicts(
             name = safe_repr(source.archive)
             found = f"{len(made)} of {name} that a model has labelled, such as {safe_repr(made[0])}"
             fix = "Have a person look at them, or leave them out of the gold archive, and of val and test of others."
-            expected = "images to measure on that a person has labelled"
-            yield conflict(MergeCode.PSEUDO_LABELS, expected, found, fix, fatal=True)
+            yield conflict(MergeCode.PSEUDO_LABELS, MEASURED, found, fix, fatal=True)
+
+
+@dataclass(frozen=True)
+class ArchiveLabels:
+    """An archive of a merge with the merged ids of its classes, by which its labels are compared with others."""
+
+    source: MergeInput
+    class_ids: Sequence[int | None]
+
+    def key(self, label: str | None, task: str | None) -> frozenset[tuple[float, ...]] | None:
+        """Return the `label_key` of a label file of the archive."""
+        text = self.source.read(label).decode("utf-8-sig") if label else ""
+        lines = remap_labels(text, self.class_ids, task).splitlines()
+        return label_key([*map(float, line.split(" "))] for line in lines)
+
+
+def copied_label_conflicts(
+    archives: Mapping[int, ArchiveLabels], alike: Iterable[Sequence[ImageCopy]], task: str | None
+) -> Iterator[Conflict]:
+    """Yield one conflict for all images to measure on that have the labels of a model, and do not say so.
+
+    `alike` are images that are the same or nearly so, some trained on with labels of a model and some measured on, each
+    with its place in `archives`. Those that the origins of their archive name are the person's who has looked at them.
+    """
+    copies = []
+    for images in alike:
+        made = {}
+        for each in images:
+            origins = archives[each.archive].source.dataset.origins
+            if each.image in origins.pseudo_labelled and (key := archives[each.archive].key(each.label, task)):
+                made.setdefault(key, each)
+        for each in images if made else ():
+            if each.image not in archives[each.archive].source.dataset.origins.images:
+                key = archives[each.archive].key(each.label, task)
+                copies += [(each, made[key])] if key in made else []
+    if copies:
+        image, twin = (safe_repr(f"{archives[each.archive].source.archive}/{each.image}") for each in min(copies))
+        found = f"{len(copies)} with the very labels that a model has made of the same picture, or nearly the same"
+        found += f", such as {image}, which has those of {twin}"
+        fix = "Leave them out, or have a person look at them: review-images notes who has."
+        yield conflict(MergeCode.PSEUDO_LABELS, MEASURED, found, fix, fatal=True)
 
 
 def write_pseudo_labelled(data: Path, images: PseudoLabelled) -> None:

@@ -15,11 +15,11 @@ from tasks.parameters import ValidationPolicy
 from tasks.validation.class_lists import class_list_findings
 from tasks.validation.class_names import class_findings
 from tasks.validation.collector import Collector
-from tasks.validation.duplicates import duplicate_findings
+from tasks.validation.duplicates import duplicate_findings, find_duplicates
 from tasks.validation.label_rules import label_findings
 from tasks.validation.label_table import LabelTable, read_labels
 from tasks.validation.pairing import pairing_findings
-from tasks.validation.pseudo_labels import count_origins, origin_findings
+from tasks.validation.pseudo_labels import copied_label_findings, count_origins, origin_findings
 from tasks.validation.quality import quality_findings
 from tasks.validation.reader import Progress, read_contents
 from tasks.validation.report.html import render_report
@@ -73,7 +73,10 @@ def inspect_dataset(
         collector.add(class_list_findings(opened, dataset.class_names))
         collector.add(class_findings(statistics, policy))
         collector.add(quality_findings(images))
-        collector.add(duplicate_findings(images, opened.checksums(images), _splits_of(dataset), opened.read))
+        splits_of = _splits_of(dataset)
+        twins = find_duplicates(images, opened.checksums(images), splits_of, opened.read)
+        collector.add(duplicate_findings(twins, splits_of))
+        collector.add(copied_label_findings(dataset, labels, twins))
     report = _report(archive, digest, collector, statistics)
     return Inspection(report=report, dataset=dataset, labels=labels, images=images)
 

@@ -11,6 +11,7 @@ import numpy as np
 from tasks.dataset.archive import ArchiveError
 from tasks.dataset.findings import Finding, FindingBatch, Severity, batch_findings, error, make_finding
 from tasks.dataset.image_stats import ImageStats, decode_colour
+from tasks.disjoint_sets import DisjointSets
 from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 from tasks.validation.near_duplicates import find_near_duplicates
@@ -93,18 +94,12 @@ class _Contents:
 
 
 def duplicate_findings(
-    images: Mapping[str, ImageStats],
-    entries: Mapping[str, tuple[int, int]],
-    splits_of: Mapping[str, Collection[str]],
-    read: Callable[[str], bytes],
+    twins: Sequence[DuplicatePair], splits_of: Mapping[str, Collection[str]]
 ) -> list[Finding | FindingBatch]:
     """Return what is wrong with images that are the same or nearly so: one finding for each later one, by name.
 
-    `images` are those that can be used; `entries` maps them to the checksum and size of the zip's directory,
-    `splits_of` to the names of their splits (an image in none may be left out). `read` returns an entry's bytes; if it
-    raises ArchiveError the image has no exact duplicate.
+    `twins` and `splits_of` are those of `find_duplicates`.
     """
-    twins = find_duplicates(images, entries, splits_of, read)
     kinds = [(exact, leak) for exact in (True, False) for leak in (True, False)]
     batches = (_batch([twin for twin in twins if (twin.exact, twin.leak) == kind], *kind) for kind in kinds)
     return [*_shared_entries(splits_of), *chain.from_iterable(batches)]
@@ -118,13 +113,23 @@ def find_duplicates(
 ) -> list[DuplicatePair]:
     """Return each image that is the same as an earlier one by name, or nearly so, with one such; by name.
 
-    One of another split is preferred. The arguments are those of `duplicate_findings`.
+    One of another split is preferred. `images` are those that can be used; `entries` maps them to the checksum and size
+    of the zip's directory, `splits_of` to the names of their splits (an image in none may be left out). `read` returns
+    an entry's bytes; if it raises ArchiveError the image has no exact duplicate.
     """
     splits = {name: tuple(sorted(set(splits_of.get(name, ())))) for name in sorted(images)}
     contents = _Contents(entries, read)
     twins = list(_find_exact_duplicates(images, splits, contents))
     twins += _find_near_duplicates(images, splits, {twin.later for twin in twins}, contents)
     return sorted(twins)
+
+
+def link_twins(twins: Sequence[DuplicatePair]) -> list[list[str]]:
+    """Return the sets of images that are the same or nearly so, one by one or through others."""
+    sets = DisjointSets(chain.from_iterable((twin.later, twin.first) for twin in twins))
+    for twin in twins:
+        sets.join(twin.later, twin.first)
+    return sets.sets()
 
 
 def _shared_entries(splits_of: Mapping[str, Collection[str]]) -> Iterator[Finding]:

@@ -1,8 +1,9 @@
 """What the origins of labels say: how many a model has made, whether that can be true, and where they must not be."""
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,13 @@ from tasks.dataset.label_origins import Origin, origins_broken
 from tasks.dataset.layout import Dataset, class_folder
 from tasks.errors import safe_repr
 from tasks.finding_codes import Code
+from tasks.validation.duplicates import DuplicatePair, link_twins
 from tasks.validation.label_table import LabelTable
 
+MEASURED = "images to measure on that a person has labelled"
 _SHOWN = 3
+_NUMBERS = ("class_id", "x", "y", "width", "height")
+_WHOLE_IMAGE = {0.0, 0.5, 1.0}  # what a box or an outline around it is made of
 _MOST_SOURCES = 20
 _FORMS = {
     "model_name": re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"),
@@ -67,7 +72,7 @@ def origin_findings(dataset: Dataset, labels: LabelTable, statistics: Statistics
         found = f"{len(outside)} in {splits} that a model has labelled, such as {safe_repr(outside[0][0])}"
         fix = "Move them to train, or have a person look at them."
         code = Code.PSEUDO_LABELS_OUTSIDE_TRAIN
-        yield error(code, "images to measure on that a person has labelled", found, fix, path=outside[0][0])
+        yield error(code, MEASURED, found, fix, path=outside[0][0])
     origins = statistics.origins
     if origins and (images := origins.images[Origin.MODEL]):
         models = dict.fromkeys(each.model for each in origins.sources)
@@ -75,6 +80,49 @@ def origin_findings(dataset: Dataset, labels: LabelTable, statistics: Statistics
         found += ", ".join(models)
         fix = "They are trained on, as much as training.pseudo_weight says, and never measured on."
         yield info(Code.PSEUDO_LABELS, "images that a person has labelled", found, fix)
+
+
+def copied_label_findings(dataset: Dataset, labels: LabelTable, twins: Sequence[DuplicatePair]) -> Iterator[Finding]:
+    """Yield pseudo-labels-outside-train once for all images that have the labels of a model, and do not say so.
+
+    Each is the same as one of train that a model has labelled, or nearly so, has the very labels of that one, and is
+    named by no origin. Of an image as a whole (classify) nobody can tell.
+    """
+    measured = {
+        sample.image for split, samples in dataset.splits.items() if split != "train" for sample in samples
+    } - dataset.origins.images
+    alike = [images for images in link_twins(twins) if dataset.origins.pseudo_labelled & {*images}]
+    keys = _label_keys(dataset, labels, {image for images in alike for image in images})
+    copies = []
+    for images in alike:
+        made = {keys[image]: image for image in images if image in keys and image in dataset.origins.pseudo_labelled}
+        copies += [(image, made[keys[image]]) for image in images if image in measured and keys.get(image) in made]
+    if copies:
+        image, twin = min(copies)
+        found = f"{len(copies)} with the very labels that a model has made of the same picture, or nearly the same"
+        found += f", such as {safe_repr(image)}, which has those of {safe_repr(twin)}"
+        fix = "Take them out, or have a person look at them: review-images notes who has."
+        yield error(Code.PSEUDO_LABELS_OUTSIDE_TRAIN, MEASURED, found, fix, path=image, other=twin)
+
+
+def label_key(rows: Iterable[Sequence[float]]) -> frozenset[tuple[float, ...]] | None:
+    """Return what two images have in common only if the labels of one were copied from the other.
+
+    Each row is a class id and the numbers of a label. Nobody draws by hand what a model has found, to the last digit.
+    None if that is no proof: of no label, and of labels around the whole image alone.
+    """
+    key = frozenset((class_id, *array("f", numbers)) for class_id, *numbers in rows)
+    return key if any(not _WHOLE_IMAGE.issuperset(numbers) for _, *numbers in key) else None
+
+
+def _label_keys(dataset: Dataset, labels: LabelTable, images: Iterable[str]) -> dict[str, frozenset[tuple[float, ...]]]:
+    files = {label: image for image in images if (label := dataset.labels.get(image))}
+    rows = labels.rows[labels.rows["label"].isin(files)]
+    keys = {
+        files[str(label)]: label_key(own[[*_NUMBERS]].itertuples(index=False, name=None))
+        for label, own in rows.groupby("label", observed=True)
+    }
+    return {image: key for image, key in keys.items() if key}
 
 
 def _faults(dataset: Dataset, labels: LabelTable) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Images whose labels a model has made: trained on, never measured on, and never in the way of others."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,15 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.dataset.label_origins import LABEL_ORIGINS, pack_label_origins
-from tasks.merge.conflicts import MergeCode
+from tasks.dataset.label_origins import LABEL_ORIGINS, LabelOrigin, Origin, pack_label_origins
+from tasks.merge.conflicts import Conflict, MergeCode
 from tasks.merge.fingerprint import plan_digest
 from tasks.merge.pseudo_labels import read_pseudo_labelled
 from tasks.merge.report import plan_markdown
-from tasks.merge.steps import MergeError, require_mergeable, write_smoke_test_subset
+from tasks.merge.steps import MergeError, plan_archives, require_mergeable, write_smoke_test_subset
 from tasks.merge.yolo_writer import list_images
 from tasks.parameters import MergePolicy
-from tests.tasks.merge.archives import dataset, merge, tree
+from tests.tasks.dataset.archives import Content
+from tests.tasks.merge.archives import Entries, checked, dataset, merge, row, tree
+from tests.tasks.merge.archives import picture as picture_of
 from tests.tasks.merge.inputs import codes, merged, picture, source, staying
 from tests.tasks.merge.test_gold import shifted
 from tests.tasks.validation.sound import by_model
@@ -95,6 +98,45 @@ def test_archives_that_a_model_has_labelled_need_one_that_a_person_has() -> None
 
 def test_what_a_model_has_labelled_decides_what_is_written() -> None:
     assert plan_digest(merged(source())) != plan_digest(merged(source(made="a")))
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "pose"])
+@pytest.mark.parametrize("quality", [95, 60])
+@pytest.mark.parametrize("where", ["val", "gold"])
+def test_nothing_is_measured_on_a_copy_with_the_labels_of_a_model(
+    tmp_path: Path, task: str, quality: int, where: str
+) -> None:
+    """Of the same bytes or of another quality, with classes in another order."""
+    image, label = ("images/val/4.jpg", "labels/val/4.txt")
+    copy = {image: picture_of(11, quality), label: row(1, 11, task)}
+    looked_at = by_model(image, row=None, origin=Origin.ACCEPTED)
+    labelled = by_a_model(11, task)
+
+    def found(changes: Mapping[str, Content], *origins: LabelOrigin) -> list[Conflict]:
+        sidecar = {LABEL_ORIGINS: pack_label_origins(origins)} if origins else {}
+        drawn = dataset(1, "dog, cat", task, {**changes, **sidecar})
+        others = [dataset(31, task=task), drawn] if where == "gold" else [drawn]
+        archives = checked(tmp_path, labelled, *others)
+        plan = plan_archives.fn(archives[:2], MergePolicy(), archives[2] if where == "gold" else None)
+        return [each for each in plan.conflicts if each.code is MergeCode.PSEUDO_LABELS]
+
+    (conflict,) = found(copy)
+    assert conflict.fatal
+    name = "c.zip" if where == "gold" else "b.zip"
+    assert f"'{name}/{image}', which has those of 'a.zip/images/train/0.jpg'" in conflict.message
+    assert found({**copy, label: row(1, 12, task)}) == []  # as a person draws it
+    assert found({**copy, label: row(0, 11, task)}) == []  # another class
+    assert found({**copy, label: ""}) == []
+    assert found(copy, looked_at) == []
+    assert found({image: picture_of(50, quality), label: row(1, 11, task)}) == []  # another picture
+
+
+def by_a_model(first: int, task: str) -> Entries:
+    """Four pictures in train that a model has labelled."""
+    entries = {name: data for name, data in dataset(first, task=task).items() if "val/" not in name}
+    entries["data.yaml"] = str(entries["data.yaml"]).replace("val: images/val\n", "")
+    images = [name for name in entries if name.endswith(".jpg")]
+    return {**entries, LABEL_ORIGINS: pack_label_origins(by_model(image, row=None) for image in images)}
 
 
 @pytest.mark.parametrize("task", ["detect", "classify"])

@@ -105,6 +105,11 @@ def new(train: bytes, other: bytes | None = None) -> Entries:
     return sound({NEW: train, "images/val/other.jpg": other})
 
 
+def copied(image: bytes, label: str) -> Entries:
+    """An image more in val, with its label."""
+    return {"images/val/copy.jpg": image, "labels/val/copy.txt": label}
+
+
 def twins(one: bytes, other: bytes, ending: str = ".jpg") -> Entries:
     """Two images more in train."""
     return sound({f"images/train/one{ending}": one, f"images/train/other{ending}": other})

@@ -36,6 +36,7 @@ from tests.tasks.validation.sound import (
     blurred,
     by_model,
     cats_only,
+    copied,
     described,
     encrypted,
     holed,
@@ -437,6 +438,21 @@ ORIGINS: Table = {
         "background": (
             made([by_model("images/val/5.jpg", row=None)]),
             made([by_model("images/val/5.jpg", row=None, origin=Origin.ACCEPTED)]),
+        ),
+        "a copy of another quality, with the labels of the model": (
+            made([TRAINED], copied(jpeg(0, 70), rows(0))),
+            made([TRAINED], copied(jpeg(0, 70), rows(0).replace("0.", "0.0", 1))),
+        ),
+        "a copy that nobody has looked at": (
+            made([TRAINED], copied(jpeg(0, 70), rows(0))),
+            made(
+                [TRAINED, by_model("images/val/copy.jpg", row=None, origin=Origin.ACCEPTED)],
+                copied(jpeg(0, 70), rows(0)),
+            ),
+        ),
+        "a copy with more than a box around the whole image": (
+            made([TRAINED], copied(jpeg(0, 70), rows(0))),
+            made([TRAINED], copied(jpeg(0, 70), "0 0.5 0.5 1 1\n") | {LABEL: "0 0.5 0.5 1 1\n"}),
         ),
     },
 }

@@ -1,6 +1,6 @@
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 
 import cv2
@@ -12,7 +12,7 @@ from tasks.dataset.findings import Finding, FindingBatch, error
 from tasks.dataset.image_stats import ImageStats, check_image
 from tasks.finding_codes import Code
 from tasks.validation import duplicates
-from tasks.validation.duplicates import duplicate_findings
+from tasks.validation.duplicates import duplicate_findings, find_duplicates
 
 Files = Mapping[str, bytes]
 
@@ -52,7 +52,16 @@ def decoded(data: bytes) -> np.ndarray:
 def find(files: Files, splits: Mapping[str, tuple[str, ...]] | None = None) -> list[Finding]:
     traits = {name: seen(data, name) for name, data in files.items()}
     entries = {name: (zlib.crc32(data), len(data)) for name, data in files.items()}
-    return written(duplicate_findings(traits, entries, splits or {}, files.__getitem__))
+    return written(search(traits, entries, splits or {}, files.__getitem__))
+
+
+def search(
+    images: Mapping[str, ImageStats],
+    entries: Mapping[str, tuple[int, int]],
+    splits: Mapping[str, tuple[str, ...]],
+    read: Callable[[str], bytes],
+) -> list[Finding | FindingBatch]:
+    return duplicate_findings(find_duplicates(images, entries, splits, read), splits)
 
 
 def pairs(findings: list[Finding]) -> list[tuple[str, str, str | None, str | None]]:
@@ -221,7 +230,7 @@ def test_a_folder_named_by_two_splits_is_one_error_with_its_counts() -> None:
 def test_equal_checksums_of_different_bytes_are_no_duplicates() -> None:
     traits = seen(A, "a.jpg")
     images, entries = {"a.jpg": traits, "b.jpg": traits}, dict.fromkeys(["a.jpg", "b.jpg"], (7, 9))
-    found = written(duplicate_findings(images, entries, {}, {"a.jpg": A, "b.jpg": B}.__getitem__))
+    found = written(search(images, entries, {}, {"a.jpg": A, "b.jpg": B}.__getitem__))
 
     assert [finding.code for finding in found] == ["image-near-duplicate"]
 
@@ -234,7 +243,7 @@ def test_an_image_that_cannot_be_read_again_is_left_out() -> None:
 
     traits = seen(B, "a.jpg")
     images = dict.fromkeys(["a.jpg", "b.jpg", "c.jpg"], traits)
-    found = written(duplicate_findings(images, dict.fromkeys(images, (7, 9)), {}, read))
+    found = written(search(images, dict.fromkeys(images, (7, 9)), {}, read))
 
     assert ("image-duplicate", "warning", "c.jpg", "b.jpg") in pairs(found)
     assert not any(finding.code == "image-duplicate" and finding.other == "a.jpg" for finding in found)
@@ -269,7 +278,7 @@ def test_ten_thousand_images_of_any_kind_take_little_time(kind: str, expected: i
     images = synthetic(many(kind, 10_000))
     splits = {name: TRAIN if index % 2 else VAL for index, name in enumerate(images)}
     began = time.perf_counter()
-    found = duplicate_findings(images, {name: (index, 1) for index, name in enumerate(images)}, splits, lambda _: b"")
+    found = search(images, {name: (index, 1) for index, name in enumerate(images)}, splits, lambda _: b"")
 
     assert time.perf_counter() - began < 5
     assert sum(batch.count for batch in found if isinstance(batch, FindingBatch)) == expected
@@ -281,6 +290,6 @@ def test_a_twin_is_found_across_blocks() -> None:
     images = synthetic(thumbnails)
     entries = {name: (index, 1) for index, name in enumerate(images)}
 
-    (finding,) = written(duplicate_findings(images, entries, {}, lambda _: b""))
+    (finding,) = written(search(images, entries, {}, lambda _: b""))
 
     assert (finding.path, finding.other) == ("008999.jpg", "000017.jpg")
