@@ -19,6 +19,8 @@ from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.step import retried_step
 from tasks.orchestration.unfinished_runs import UnfinishedRun, list_unfinished_runs
 from tasks.pipelines.rules import CHAMPION_ARCHIVES
+from tasks.pipelines.steps import loop_archive
+from tasks.review.asked_images import REVIEWED, loop_folder
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE
@@ -39,8 +41,8 @@ _READING = (
     "find-label-errors",
     "label-images",
     "run-pipeline",
-    "close-loop",
 )
+_LOOP = "close-loop"
 
 
 class ReplacedError(DeletionError):
@@ -135,7 +137,10 @@ def find_obstacles(archive: str, digest: str) -> list[Obstacle]:
     """
     trained = _trained()
     runs = [run.name for run in list_unfinished_runs(*_READING) if _reads(run, archive, trained)]
-    return archive_obstacles(archive, digest, trained, runs)
+    loops = [
+        run.name for run in list_unfinished_runs(_LOOP) if _reads(run, archive, trained) or _reads_as_loop(run, archive)
+    ]
+    return archive_obstacles(archive, digest, trained, [*runs, *loops])
 
 
 @retried_step
@@ -176,3 +181,10 @@ def _reads(run: UnfinishedRun, archive: str, trained: Mapping[str, Mapping[str, 
         champion = model.aliases.get(CHAMPION) if model else None
         entries += trained.get(f"{model.name}/{champion}", ()) if model else ()
     return any(stands_for(entry, archive) for entry in entries)
+
+
+def _reads_as_loop(run: UnfinishedRun, archive: str) -> bool:
+    """Whether a loop goes on to train on an archive: one that it has made, or that a loop of its model has reviewed."""
+    model_name = str(run.parameters.get("model_name"))
+    reviewed = archive.startswith(loop_folder(model_name)) and archive.endswith(f"-{REVIEWED}")
+    return reviewed or archive.startswith(loop_archive(model_name, run.id))

@@ -30,6 +30,7 @@ from tasks.tracking.trained_versions import (
 
 CHECKS_AT_ONCE = 2  # people who check an archive find room on the worker
 INVALID = "Invalid"  # the state in which validate-dataset refuses an archive
+NOTHING_LABELLED = "Nothing labelled"  # the state in which label-images makes no archive
 NO_CHAMPION = ChampionTraining(
     base_model="yolo11n.pt", training=TrainingParams(), guessed="the model has no champion to train like"
 )
@@ -126,12 +127,13 @@ class PipelineSession:
         """Return what the champion has labelled by itself, and where the images are listed that it is unsure about.
 
         Raises:
-            AwaitedRunError: It failed.
+            StudioError: It failed, or its archive or its list is gone.
         """
-        archive = self._name_archive("labelled.zip")
+        archive = steps.loop_archive(self.model_name, self._run, "labelled.zip")
         parameters = {"inputs": list(inputs), "archive": archive, "labelling": labelling}
         run = self._do(f"label with {self.model_name}", "label-images", parameters, "label")
-        return LabelledImages(archive=steps.find_archive(archive), uncertain=steps.find_listed_images(str(run.id)))
+        labelled = None if run.state == NOTHING_LABELLED else steps.require_archive(archive)
+        return LabelledImages(archive=labelled, uncertain=steps.find_listed_images(str(run.id)))
 
     def review(self, inputs: Sequence[str], selection: BaseModel, review: BaseModel) -> str | None:
         """Return the archive of the images from which most is learnt, when people have corrected their labels.
@@ -139,9 +141,9 @@ class PipelineSession:
         It is None if no image was chosen, or none of them was kept.
 
         Raises:
-            AwaitedRunError: It failed, or nobody has answered.
+            StudioError: It failed, nobody has answered, or its archive is gone.
         """
-        archive = self._name_archive(REVIEWED)
+        archive = steps.loop_archive(self.model_name, self._run, REVIEWED)
         title = f"select images for {self.model_name}"
         chosen = self._do(title, "select-images", {"inputs": list(inputs), "selection": selection}, "select")
         listed = steps.find_listed_images(str(chosen.id))
@@ -150,7 +152,7 @@ class PipelineSession:
             return None
         parameters = {"inputs": [listed], "archive": archive, "review": review}
         reviewed = self._do(f"review for {self.model_name}", "review-images", parameters, "review")
-        return None if reviewed.state == NOTHING_REVIEWED else archive
+        return None if reviewed.state == NOTHING_REVIEWED else steps.require_archive(archive)
 
     def find_reviewed(self) -> list[str]:
         """Return what stands for the archives that people have reviewed in loops of this model; empty without any.
@@ -210,9 +212,6 @@ class PipelineSession:
         done = steps.find_valid_checks(self.archives)
         self._runs.know({run: f"check {name}" for name, run in done.items()})
         return done
-
-    def _name_archive(self, kind: str) -> str:
-        return f"{loop_folder(self.model_name)}{self._run[:8]}-{kind}"
 
     def _do(self, title: str, flow: str, parameters: Mapping[str, Any], key: str) -> RunState:
         """Start a run about the model, and return it when it has completed."""

@@ -16,7 +16,7 @@ from tasks.pipelines.rules import (
     Selection,
     choose_archives,
 )
-from tasks.review.asked_images import LOOPS
+from tasks.review.asked_images import LOOPS, loop_folder
 from tasks.storage.globs import compile_glob, fixed_prefix
 from tasks.storage.object_names import Bucket, S3Uri
 from tasks.storage.object_store import ObjectStore
@@ -47,14 +47,22 @@ def plan_archives(flow_run: str, model_name: str, entries: Sequence[str]) -> tup
     return tuple(ChosenArchive(**each) for each in json.loads(stored)["archives"])
 
 
+def loop_archive(model_name: str, flow_run: str, kind: str = "") -> str:
+    """Return the key of an archive that a run of close-loop makes; without a kind, how the keys of all begin."""
+    return f"{loop_folder(model_name)}{flow_run[:8]}-{kind}"
+
+
 @retried_step
-def find_archive(name: str) -> str | None:
-    """Return the name if bucket `datasets` has an archive under it.
+def require_archive(name: str) -> str:
+    """Return the name of an archive that a run has made for this pipeline.
 
     Raises:
-        StorageError: The object store does not answer.
+        StudioError: It is gone, or the object store does not answer.
     """
-    return name if _head(object_name(name, Bucket.DATASETS)) else None
+    if _head(object_name(name, Bucket.DATASETS)):
+        return name
+    fix = f"`studio lineage {name}` says how to get it back; then retry this run. Or start the loop again."
+    raise StudioError(expected_found_fix(f"archive {name}, which this loop has made", "that it was deleted", fix))
 
 
 @retried_step

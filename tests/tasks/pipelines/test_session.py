@@ -12,7 +12,7 @@ from flows.close_loop import close_loop
 from flows.run_pipeline import run_pipeline
 from tasks.errors import StudioError
 from tasks.inference.image_lists import ImageList
-from tasks.parameters import TrainingParams, ValidationPolicy
+from tasks.parameters import LabellingParams, TrainingParams, ValidationPolicy
 from tasks.pipelines import session, steps
 from tasks.review.rounds import NOTHING_REVIEWED
 from tasks.tracking.trained_versions import ChampionTraining, TrainedVersion
@@ -140,3 +140,23 @@ def test_a_list_that_is_gone_is_not_taken_for_an_empty_one(monkeypatch: pytest.M
     monkeypatch.setattr(steps, "find_image_list", lambda _: None)
     with pytest.raises(StudioError, match=r"Expected the list of images of flow run 1, found none\."):
         steps.find_listed_images.fn("1")
+
+
+@pytest.mark.parametrize("state", ["Completed", "Nothing labelled"])
+def test_an_archive_of_the_loop_that_is_gone_is_not_taken_for_nothing_labelled(
+    state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop begins again when people have answered: it would go on without what the model has labelled."""
+    pipeline = MagicMock(spec=session.PipelineSession, model_name="shapes", _run="01234567-89ab")
+    pipeline._do.return_value.state = state
+    monkeypatch.setattr(steps, "_head", lambda _: None)
+    monkeypatch.setattr(steps, "find_listed_images", lambda _: "run:1")
+    monkeypatch.setattr(steps, "require_archive", steps.require_archive.fn)
+    label = partial(session.PipelineSession.label, pipeline, ["street/"], LabellingParams())
+    if state == "Nothing labelled":
+        assert label() == session.LabelledImages(archive=None, uncertain="run:1")
+    else:
+        with pytest.raises(
+            StudioError, match=r"archive loops/shapes/01234567-labelled\.zip.*found that it was deleted"
+        ):
+            label()
