@@ -8,8 +8,8 @@ from tasks.parameters import (
     Inputs,
     LabellingParams,
     LoopBaseModel,
+    LoopMerge,
     LoopTraining,
-    MergePolicy,
     ModelName,
     PipelineArchives,
     PromotionPolicy,
@@ -33,7 +33,7 @@ def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it sta
     review: ReviewParams = ReviewParams(),
     policy: ValidationPolicy = ValidationPolicy(),
     training: LoopTraining = None,
-    merge: MergePolicy = MergePolicy(),
+    merge: LoopMerge = None,
     promotion: PromotionPolicy = PromotionPolicy(),
     serving: ServingParams = ServingParams(),
 ) -> State:
@@ -52,8 +52,7 @@ def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it sta
             [*archives, *pipeline.find_reviewed(), *new],
             policy,
             serving,
-            **pipeline.train_as_champion(base_model, training),
-            merge=merge,
+            **pipeline.train_as_champion(base_model, training, merge),
             promotion=promotion,
         )
     return outcome.completed(renewed.sentence, None if renewed.is_deployed else "Not better")

@@ -441,6 +441,15 @@ class MergePolicy(Parameters):
     groups: SplitGroups = ()
 
 
+LoopMerge = Annotated[
+    MergePolicy | None,
+    Field(
+        description="How the archives become one dataset: only the fields that you name differ from the merge of the "
+        "champion. None merges as for the champion."
+    ),
+]
+
+
 class PromotionPolicy(Parameters):
     """What a new version must reach to become the challenger."""
 

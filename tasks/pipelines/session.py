@@ -14,7 +14,7 @@ from tasks.orchestration.awaited_runs import AwaitedRuns
 from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.orchestration.flow_runs import call_when_cancelled
-from tasks.parameters import TrainingParams, ValidationPolicy
+from tasks.parameters import MergePolicy, Parameters, TrainingParams, ValidationPolicy
 from tasks.pipelines import steps
 from tasks.pipelines.report import Stage, pipeline_markdown
 from tasks.pipelines.rules import ChosenArchive, PipelineError, invalid_message
@@ -32,7 +32,10 @@ CHECKS_AT_ONCE = 2  # people who check an archive find room on the worker
 INVALID = "Invalid"  # the state in which validate-dataset refuses an archive
 NOTHING_LABELLED = "Nothing labelled"  # the state in which label-images makes no archive
 NO_CHAMPION = ChampionTraining(
-    base_model="yolo11n.pt", training=TrainingParams(), guessed="the model has no champion to train like"
+    base_model="yolo11n.pt",
+    training=TrainingParams(),
+    merge=MergePolicy(),
+    guessed="the model has no champion to train like",
 )
 
 
@@ -164,19 +167,20 @@ class PipelineSession:
         log_step("%d archives of reviews in loops of %s", len(found), self.model_name)
         return [f"{loop_folder(self.model_name)}*-{REVIEWED}"] if found else []
 
-    def train_as_champion(self, base_model: str | None, training: TrainingParams | None) -> dict[str, Any]:
-        """Return `base_model` and `training` as `train` takes them: what is not given is as the champion was trained.
+    def train_as_champion(
+        self, base_model: str | None, training: TrainingParams | None, merge: MergePolicy | None
+    ) -> dict[str, Any]:
+        """Return these as `train` takes them: what is not given is as the champion was trained.
 
         Raises:
             TrackingError: MLflow cannot be reached.
         """
         champion = find_champion_training(self.model_name) or NO_CHAMPION
         base = base_model or champion.base_model
-        given = {name: getattr(training, name) for name in training.model_fields_set} if training else {}
-        chosen = champion.training.model_copy(update=given)
+        chosen = champion.training.model_copy(update=_given(training))
         guessed = f", with defaults: {champion.guessed}" if champion.guessed else ""
         log_step("training will start from %s, %d epochs at %d pixels%s", base, chosen.epochs, chosen.imgsz, guessed)
-        return {"base_model": base, "training": chosen}
+        return {"base_model": base, "training": chosen, "merge": champion.merge.model_copy(update=_given(merge))}
 
     def renew_champion(
         self,
@@ -235,6 +239,10 @@ class PipelineSession:
         stages = [Stage(title=title, run=self._runs.states[run]) for run, title in self._runs.titles.items()]
         names = [archive.name for archive in self.archives]
         self._page(pipeline_markdown(names, stages, Settings().addresses, datetime.now(UTC)))
+
+
+def _given(parameters: Parameters | None) -> dict[str, Any]:
+    return {name: getattr(parameters, name) for name in parameters.model_fields_set} if parameters else {}
 
 
 @contextmanager

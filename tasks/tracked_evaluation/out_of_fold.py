@@ -28,7 +28,7 @@ from tasks.parameters import LabelErrorParams, MergePolicy, TrainingParams
 from tasks.tracked_evaluation.subjects import Subject
 from tasks.tracked_training.inputs import BaseModel, fetch_base_model
 from tasks.tracking import registry
-from tasks.tracking.trained_versions import read_training
+from tasks.tracking.trained_versions import read_policies
 from tasks.training import steps as training_steps
 from tasks.training.checkpoint_store import CheckpointStore
 from tasks.training.checkpoints import fingerprint
@@ -87,7 +87,7 @@ def _predict_by_folds(
     subject: Subject, archive: merge_steps.ValidArchive, data: EvaluationSet, params: LabelErrorParams, folder: Path
 ) -> PredictedSet:
     version = subject.version
-    training = read_training(version)
+    training, _ = read_policies(version)
     training = training.model_copy(update={"device": params.device, "epochs": params.epochs or training.epochs})
     base = fetch_base_model(find_unlearnt_base(subject), folder / "base")
     remarks = (

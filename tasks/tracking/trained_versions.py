@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from tasks.orchestration.step import retried_step
-from tasks.parameters import TrainingParams
+from tasks.parameters import MergePolicy, TrainingParams
 from tasks.tracking.lineage import POLICIES_ARTIFACT, archives_of, is_imported
 from tasks.tracking.mlflow_client import TrackingError, configure_mlflow, tracking_errors
 from tasks.tracking.registry import CHAMPION, ModelVersion, find_champion, read_tags
@@ -22,10 +22,14 @@ class TrainedVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionTraining:
-    """What the champion was trained from, and how; `guessed` says what of this nobody has kept, and is else empty."""
+    """What the champion was trained from, and how; `guessed` says what of this nobody has kept, and is else empty.
+
+    `merge` is how its archives became one dataset.
+    """
 
     base_model: str
     training: TrainingParams
+    merge: MergePolicy
     guessed: str = ""
 
 
@@ -91,18 +95,19 @@ def find_champion_training(model_name: str) -> ChampionTraining | None:
     own_weights = f"models:/{model_name}/{champion.version}"
     base = own_weights if is_imported(tags) else tags.get("base_model") or own_weights
     try:
-        return ChampionTraining(base_model=base, training=read_training.fn(champion))
+        training, merge = read_policies.fn(champion)
+        return ChampionTraining(base_model=base, training=training, merge=merge)
     except TrackingError as error:
         if error.transient:
             raise
     training = TrainingParams.model_validate({"imgsz": champion.image_size})
     guessed = f"nobody has kept how {model_name} version {champion.version} was trained"
-    return ChampionTraining(base_model=base, training=training, guessed=guessed)
+    return ChampionTraining(base_model=base, training=training, merge=MergePolicy(), guessed=guessed)
 
 
 @retried_step
-def read_training(version: ModelVersion) -> TrainingParams:
-    """Return the arguments of the training that made a version.
+def read_policies(version: ModelVersion) -> tuple[TrainingParams, MergePolicy]:
+    """Return the arguments of the training that made a version, and how its archives were merged.
 
     Raises:
         TrackingError: They are not kept, or of another release, or MLflow cannot be reached.
@@ -118,7 +123,8 @@ def read_training(version: ModelVersion) -> TrainingParams:
             policies = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{POLICIES_ARTIFACT}")
             try:
                 if "training" in policies:
-                    return TrainingParams.model_validate(policies["training"])
+                    training = TrainingParams.model_validate(policies["training"])
+                    return training, MergePolicy.model_validate(policies.get("merge", {}))
             except ValidationError as error:
                 found = f"others than this release takes ({error.errors()[0]['msg']})"
     raise TrackingError(

@@ -12,14 +12,16 @@ from flows.close_loop import close_loop
 from flows.run_pipeline import run_pipeline
 from tasks.errors import StudioError
 from tasks.inference.image_lists import ImageList
-from tasks.parameters import LabellingParams, TrainingParams, ValidationPolicy
+from tasks.parameters import LabellingParams, MergePolicy, TrainingParams, ValidationPolicy
 from tasks.pipelines import session, steps
 from tasks.review.rounds import NOTHING_REVIEWED
 from tasks.tracking.trained_versions import ChampionTraining, TrainedVersion
 
 REVIEWS = "loops/shapes/*-reviewed.zip"
 LIKE_CHAMPION = ChampionTraining(
-    base_model="yolo11m.pt", training=TrainingParams.model_validate({"imgsz": 1280, "overrides": {"mosaic": 0.5}})
+    base_model="yolo11m.pt",
+    training=TrainingParams.model_validate({"imgsz": 1280, "overrides": {"mosaic": 0.5}}),
+    merge=MergePolicy.model_validate({"classes": {"cat": "animal"}, "partial_labels": "warn"}),
 )
 
 
@@ -70,13 +72,33 @@ def test_a_loop_trains_as_its_champion_was_trained_but_for_what_is_named(
     assert (chosen["base_model"], chosen["training"]) == (base, expected)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, LIKE_CHAMPION.merge),
+        ({"merge": MergePolicy(partial_labels="mask")}, MergePolicy(classes={"cat": "animal"})),
+        ({"merge": MergePolicy(classes={})}, MergePolicy(partial_labels="warn")),
+    ],
+)
+def test_a_loop_merges_as_for_its_champion_but_for_what_is_named(
+    pipeline: MagicMock, given: dict[str, Any], expected: MergePolicy
+) -> None:
+    """Else classes that were one for the champion are two again, and its labels of the new images a third."""
+    pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain=None)
+    inspect.unwrap(close_loop.fn)("shapes", ["street/"], **given)
+    assert pipeline.train.call_args.kwargs["merge"] == expected
+
+
 def test_a_loop_without_a_champion_trains_by_the_defaults(pipeline: MagicMock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that is named may label, too."""
     monkeypatch.setattr(session, "find_champion_training", lambda _: None)
     pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain=None)
     inspect.unwrap(close_loop.fn)("shapes", ["street/"])
     chosen = pipeline.train.call_args.kwargs
-    assert (chosen["base_model"], chosen["training"]) == ("yolo11n.pt", TrainingParams())
+    assert (chosen["base_model"], chosen["training"], chosen["merge"]) == (
+        *("yolo11n.pt", TrainingParams()),
+        MergePolicy(),
+    )
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_what_the_judges_of_folds_may_have_learnt_is_told(
         return []
 
     monkeypatch.setattr(out_of_fold, "fetch_base_model", lambda *_: BaseModel("old.pt", str(file), "old.pt"))
-    monkeypatch.setattr(out_of_fold, "read_training", lambda _: TrainingParams())
+    monkeypatch.setattr(out_of_fold, "read_policies", lambda _: (TrainingParams(), MergePolicy()))
     monkeypatch.setattr(out_of_fold, "merge_steps", MagicMock())
     monkeypatch.setattr(out_of_fold, "plan_folds", train)
     ancestry = replace(NOTHING, base_digest=hashlib.sha256(b"weights").hexdigest(), tells_images=False)

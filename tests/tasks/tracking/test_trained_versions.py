@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from mlflow import MlflowClient
 
-from tasks.parameters import TrainingParams
+from tasks.parameters import MergePolicy, TrainingParams
 from tasks.tracking import registry
 from tasks.tracking.lineage import POLICIES_ARTIFACT
 from tasks.tracking.trained_versions import ChampionTraining, find_champion_training
@@ -37,8 +37,9 @@ def found_for(name: str) -> ChampionTraining:
 
 
 def test_a_champion_tells_what_it_was_trained_from_and_how(untrained: Path) -> None:
-    found = found_for(champion(untrained, {}, {"training": TRAINING.model_dump()}))
-    assert (found.base_model, found.training, found.guessed) == ("yolo11n.yaml", TRAINING, "")
+    merge = MergePolicy.model_validate({"classes": {"cat": "animal"}, "partial_labels": "warn"})
+    found = found_for(champion(untrained, {}, {"training": TRAINING.model_dump(), "merge": merge.model_dump()}))
+    assert (found.base_model, found.training, found.merge, found.guessed) == ("yolo11n.yaml", TRAINING, merge, "")
 
 
 @pytest.mark.parametrize("policies", [None, {}, {"training": {"of_another_release": 1}}])
