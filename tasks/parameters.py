@@ -577,8 +577,9 @@ class LabellingParams(Parameters):
         0.95,
         gt=0,
         le=1,
-        description="A detection is dropped below the confidence down to which this share of the objects was found in "
-        "validation. What lies between makes its image uncertain: it is listed for review, and not labelled.",
+        description="A detection is dropped below the confidence from which on this share of the objects is found, by "
+        "what the version did in validation; with few validation images none is. What lies between makes its image "
+        "uncertain: it is listed for review, and not labelled.",
     )
     take_from: dict[Text, Annotated[float, Field(ge=0, le=1)]] = Field(
         {}, description='Take labels of these classes from this confidence on, whatever validation says: {"car": 0.8}.'

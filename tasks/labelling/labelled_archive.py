@@ -203,4 +203,5 @@ class LabelledArchive:
             found.setdefault(row["class_id"], []).append(float(row["confidence"]))
         for number, confidences in found.items():
             threshold = self._labeller.thresholds[number]
-            yield Doubt(self._labeller.class_names[number], confidences, threshold.low, threshold.high)
+            name = self._labeller.class_names[number]
+            yield Doubt(name, confidences, threshold.low, threshold.high, threshold.drops)

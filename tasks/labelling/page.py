@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tasks.errors import safe_repr
 from tasks.labelling.labelled_archive import LABELLED, UNCERTAIN, Labelling
 from tasks.labelling.plan import LabellingPlan
-from tasks.labelling.thresholds import ClassExpectation
+from tasks.labelling.thresholds import ClassExpectation, Expectation
 from tasks.rendering.html import DOCUMENT, PICTURES, render_page
 from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
 
@@ -13,6 +14,8 @@ _MARKDOWN_CLASSES = 30
 _MARKDOWN_FAILURES = 20
 _PAGE_CLASSES = 200
 _PAGE_FAILURES = 100
+_NAMED_CLASSES = 5
+_NAME = 60  # characters of a class name in a sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +41,16 @@ class LabellingReport:
         archived, total = self.labelling.archived, images.total()
         made = f"{self.archive}: {archived:,} of {total:,} images with {taken:,} labels, by {self.title}"
         if not archived:
-            made = f"{self.title} is sure of none of {total:,} images, so there is no {self.archive}"
+            never = f" ({self.never})" if self.never else ""
+            made = f"{self.title} is sure of none of {total:,} images{never}, so there is no {self.archive}"
         return f"{made}; {images[UNCERTAIN]:,} uncertain, {total - archived - images[UNCERTAIN]:,} left out"
 
     @property
     def promise(self) -> str:
         """What validation says of the labels."""
         expected, source = self.plan.expected, self.plan.validation
-        return (
-            f"On {source.images:,} validation images ({', '.join(source.archives)}, split {source.split}) the same "
-            f"thresholds take {_share(expected.overall.precision)} right labels and find "
-            f"{_share(expected.overall.recall)} of the objects, in the {_share(expected.share)} of the images that are "
-            "not uncertain."
-        )
+        images = f"{source.images:,} validation images ({', '.join(source.archives)}, split {source.split})"
+        return f"On {images} the same thresholds {_describe_outcome(expected)}."
 
     @property
     def measured(self) -> str:
@@ -58,11 +58,32 @@ class LabellingReport:
         measured = self.plan.measured
         if measured is None:
             return ""
-        return (
-            f"On {self.compare}, which is labelled: {_share(measured.overall.precision)} right labels, "
-            f"{_share(measured.overall.recall)} of the objects found, in {_share(measured.share)} of "
-            f"{measured.images:,} images."
-        )
+        return f"On {self.compare}, which is labelled ({measured.images:,} images), they {_describe_outcome(measured)}."
+
+    @property
+    def never(self) -> str:
+        """Of which classes no label is taken, and why; empty if of all some may be."""
+        classes: dict[str, list[str]] = {}
+        for name, threshold in zip(self.class_names, self.plan.thresholds, strict=True):
+            if threshold.high is None:
+                classes.setdefault(threshold.doubt, []).append(safe_repr(name, _NAME))
+        return "; ".join(f"{_some(names)} never: {doubt}" for doubt, names in classes.items())
+
+    @property
+    def ways_out(self) -> str:
+        """What makes the version label more, or leave fewer images uncertain; empty if nothing stands in the way."""
+        more = "More validation images, of which evaluate-model keeps what the version found, or a lower"
+        told = []
+        if self.never:
+            told.append(f"No label is taken of {self.never}. {more} labelling.precision take more.")
+        if self.plan.validation.task != "classify" and not any(each.drops for each in self.plan.thresholds):
+            told.append(
+                "Nothing is dropped, however unsure: validation bears out labelling.recall at no confidence. "
+                f"{more} labelling.recall leave fewer images uncertain."
+            )
+        if told and self.labelling.images[UNCERTAIN]:
+            told.append("People can label the uncertain images: select-images and review-images take them.")
+        return " ".join(told)
 
     def kinds(self) -> list[tuple[str, int]]:
         """Return what became of the images, the labelled ones first."""
@@ -77,7 +98,7 @@ class LabellingReport:
                 name,
                 *(f"{each[name]:,}" for each in (labelling.taken, labelling.unsure, labelling.dropped)),
                 "never" if threshold.high is None else f"{threshold.high:.3f}",
-                f"{threshold.low:.3f}",
+                f"{threshold.low:.3f}" if threshold.drops else "never",
                 _share(expected.precision),
                 _share(expected.recall),
                 f"{threshold.labels:,}",
@@ -90,6 +111,7 @@ HEADER = ("class", "taken", "uncertain", "dropped", "from", "below", "precision"
 def labelling_page(report: LabellingReport) -> str:
     """Return the page: the counts, the thresholds and what they promise, and pictures of what was labelled."""
     labelling, expected = report.labelling, report.plan.expected.overall
+    shares = (("of them right, expected", expected.precision), ("objects found, expected", expected.recall))
     return render_page(
         "labelling",
         DOCUMENT,
@@ -100,10 +122,9 @@ def labelling_page(report: LabellingReport) -> str:
             ("images labelled", f"{labelling.archived:,}"),
             ("uncertain", f"{labelling.images[UNCERTAIN]:,}"),
             ("labels", f"{labelling.taken.total():,}"),
-            ("of them right, expected", _share(expected.precision)),
-            ("objects found, expected", _share(expected.recall)),
+            *((name, _share(share)) for name, share in shares if labelling.archived and share is not None),
         ],
-        sentences=list(filter(None, [report.promise, report.measured])),
+        sentences=list(filter(None, [report.ways_out, report.promise, report.measured])),
         kinds=report.kinds(),
         header=HEADER,
         classes=[*report.class_rows()][:_PAGE_CLASSES],
@@ -123,6 +144,7 @@ def labelling_markdown(report: LabellingReport, run: str) -> str:
     lines = [f"**{wrap_text(each.source)}**: {wrap_text(each.reason)}" for each in failures[:_MARKDOWN_FAILURES]]
     parts = [
         f"{escape_markdown(report.sentence)}.",
+        escape_markdown(report.ways_out),
         escape_markdown(report.promise),
         escape_markdown(report.measured),
         f"The uncertain images are the input `run:{run}` of other flows." if uncertain else "",
@@ -131,6 +153,21 @@ def labelling_markdown(report: LabellingReport, run: str) -> str:
         f"## Failures and warnings ({len(failures):,})\n\n{bullet_list(lines)}" if failures else "",
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def _describe_outcome(expected: Expectation) -> str:
+    """Say what thresholds do on labelled images: `take 8 labels, ...`."""
+    overall = expected.overall
+    if not overall.taken:
+        return f"take no label, and leave {_share(1 - expected.share)} of the images uncertain"
+    found = "" if overall.recall is None else f", and find {_share(overall.recall)} of the objects,"
+    images = f"the {_share(expected.share)} of the images that are not uncertain"
+    return f"take {overall.taken:,} labels, of which {_share(overall.precision)} are right{found} in {images}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_CLASSES:,} more" if len(names) > _NAMED_CLASSES else ""
+    return f"{', '.join(names[:_NAMED_CLASSES])}{more}"
 
 
 def _share(value: float | None) -> str:

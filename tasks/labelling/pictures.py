@@ -17,13 +17,14 @@ _QUALITY = 78
 class Doubt(NamedTuple):
     """Detections of a class in an image that are in doubt, the surest first, and the thresholds of the class.
 
-    `high` is None if nothing of it is taken.
+    `high` is None if nothing of it is taken, and `drops` is whether anything is dropped.
     """
 
     class_name: str
     confidences: Sequence[float]
     low: float
     high: float | None
+    drops: bool = True
 
 
 class DrawnImage(NamedTuple):

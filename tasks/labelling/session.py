@@ -82,7 +82,7 @@ def _provenance(labeller: Labeller, plan: LabellingPlan, labelling: LabellingPar
             "flow_run_id": labeller.flow_run_id,
         },
         "thresholds": {
-            name: {"take_from": each.high, "drop_below": each.low}
+            name: {"take_from": each.high, "drop_below": each.low if each.drops else None}
             for name, each in zip(labeller.class_names, plan.thresholds, strict=True)
         },
         "expected": asdict(plan.expected.overall) | {"share_of_images": plan.expected.share},

@@ -1,14 +1,18 @@
 """From which confidence a model's label is taken, and below which it is dropped, by what it did on validation images.
 
-Of each class the lower threshold is the highest confidence at which the recall still reaches the wanted one. From the
-upper one on, the precision does, and no single wrong label more would break that. What lies between makes its image
-uncertain: a label that is silently missing would teach that nothing is there.
+Of each class the lower threshold is the highest confidence at which the recall still reaches the wanted one, and no
+single missed label more would break that. From the upper one on, the precision does, and no single wrong label more
+would break that. What lies between makes its image uncertain: a label that is silently missing would teach that nothing
+is there.
 
 The upper thresholds together keep a promise: if the images are like those of validation, at least the wanted share of
 the labels that are taken is right, with 99 % confidence by an exact binomial bound. Labels of one image are wrong
-together, so they count as fewer. Where the bound does not hold, all upper thresholds are raised until it does.
+together, so they count as fewer. Where the bound does not hold, all upper thresholds are raised until it does. So do
+the lower thresholds: at least the wanted share of the objects is found from them on. Where that does not hold, all are
+lowered, and if it never does, nothing is dropped.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,20 +26,26 @@ from tasks.evaluation.validation_matching import ValidationMatching
 from tasks.vision.geometry import Bools, Doubles, Ints
 
 _CONFIDENCE = 0.99
-_STEPS = 10  # from the wanted precision to 1, in which it is raised
+_STEPS = 10  # from the wanted precision or recall to 1, in which it is raised
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelThreshold:
     """Of a class: labels from `high` on are taken, those below `low` dropped; `low` is at most `high`.
 
-    `high` is None if no confidence is known to be precise enough: nothing of the class is taken. `labels` are those of
-    the class in validation.
+    `high` is None if no confidence is known to be precise enough: nothing of the class is taken, and `doubt` says why.
+    `labels` are those of the class in validation.
     """
 
     low: float
     high: float | None
     labels: int
+    doubt: str = ""
+
+    @property
+    def drops(self) -> bool:
+        """Whether anything is dropped: no model tells of what is less sure than the least confidence."""
+        return self.low > LEAST_CONFIDENCE
 
     def describe(self, confidence: float) -> str:
         """Return why a label of this confidence is uncertain."""
@@ -73,17 +83,18 @@ def compute_thresholds(matching: ValidationMatching, precision: float, recall: f
     """Return the thresholds of each class of the version; of an image as a whole (classify) nothing is dropped."""
     whole = matching.source.task == "classify"
     classes = [_ClassCurve(matching, number) for number in range(len(matching.source.class_names))]
-    for step in range(_STEPS):
-        highs = [each.upper_threshold(precision, precision + (1 - precision) * step / _STEPS) for each in classes]
-        if _keep_promise(matching, highs, precision):
-            break
-    else:
-        highs = [None] * len(classes)
-    thresholds = []
-    for each, high in zip(classes, highs, strict=True):
-        low = 0.0 if whole else each.lower_threshold(recall)
-        thresholds.append(LabelThreshold(low=low if high is None else min(low, high), high=high, labels=each.labels))
-    return thresholds
+    highs = _upper_thresholds(classes, matching, precision)
+    lows = [0.0] * len(classes) if whole else _lower_thresholds(classes, matching, recall)
+    labels = sum(each.labels for each in classes)
+    return [
+        LabelThreshold(
+            low=low if high is None else min(low, high),
+            high=high,
+            labels=each.labels,
+            doubt=_describe_doubt(each.labels, labels, precision) if high is None else "",
+        )
+        for each, low, high in zip(classes, lows, highs, strict=True)
+    ]
 
 
 def override_thresholds(
@@ -108,7 +119,7 @@ def override_thresholds(
             fix = "Lower it, or raise labelling.take_from."
             expected = f"labelling.drop_below of at most {high:.3f} for {safe_repr(name)}, from where labels are taken"
             raise StudioError(expected_found_fix(expected, f"{low:.3f}", fix))
-        chosen.append(replace(threshold, low=low, high=high))
+        chosen.append(replace(threshold, low=low, high=high, doubt=threshold.doubt if high is None else ""))
     return chosen
 
 
@@ -170,12 +181,58 @@ class _ClassCurve:
         stretch = int(np.append(precise[first:], False).argmin())
         return float(self._confidence[ends[first + stretch - 1]])
 
-    def lower_threshold(self, recall: float) -> float:
-        """Return the highest confidence down to which the recall is reached; the least one if it never is."""
-        if not self.labels:
+    def lower_threshold(self, recall: float, wanted: float) -> float:
+        """Return the highest confidence at which the recall is `wanted`, and one missed label more leaves `recall`.
+
+        The least one if there is no such confidence.
+        """
+        found = math.ceil(max(wanted * self.labels, recall * (self.labels + 1)) - 1e-9)
+        if found > self.labels:
             return LEAST_CONFIDENCE
-        place = np.searchsorted(self._right, np.ceil(recall * self.labels - 1e-9))
-        return max(LEAST_CONFIDENCE, float(self._confidence[place]))
+        return max(LEAST_CONFIDENCE, float(self._confidence[np.searchsorted(self._right, found)]))
+
+    def surest_missed(self, share: float) -> float:
+        """Return the confidence of the surest label that is missed if this share is; 0 without labels."""
+        found = self._confidence[np.diff(self._right, prepend=0) > 0]
+        return float(np.quantile(found, share, method="higher")) if self.labels else 0.0
+
+
+def _upper_thresholds(
+    classes: Sequence[_ClassCurve], matching: ValidationMatching, precision: float
+) -> list[float | None]:
+    for step in range(_STEPS):
+        highs = [each.upper_threshold(precision, precision + (1 - precision) * step / _STEPS) for each in classes]
+        if _keep_promise(matching, highs, precision):
+            return highs
+    return [None] * len(classes)
+
+
+def _lower_thresholds(classes: Sequence[_ClassCurve], matching: ValidationMatching, recall: float) -> list[float]:
+    nothing = [LEAST_CONFIDENCE] * len(classes)
+    confidence, class_id = matching.confidence[matching.labelled], matching.class_id[matching.labelled]
+    if not len(confidence):
+        return nothing
+    # How far labels are missed together shows where the share is missed that may be: further down there are too few.
+    surest = np.array([each.surest_missed(1 - recall) for each in classes])
+    effect = design_effect(confidence <= surest[class_id], matching.image[matching.labelled])
+    for step in range(_STEPS + 1):
+        lows = [each.lower_threshold(recall, recall + (1 - recall) * step / _STEPS) for each in classes]
+        missed = (confidence < np.array(lows)[class_id]).sum()
+        bound = largest_share(np.array(missed / effect), np.array(len(confidence) / effect), _CONFIDENCE)
+        if float(bound) <= 1 - recall:
+            return lows
+    return nothing
+
+
+def _describe_doubt(labels: int, all_labels: int, precision: float) -> str:
+    """Why nothing of a class is taken, by its validation labels and those of all classes."""
+    own = math.ceil(precision / (1 - precision) - 1e-9)
+    together = math.ceil(math.log(1 - _CONFIDENCE) / math.log(precision) - 1e-9)
+    if labels < own:
+        return f"{labels} validation labels, {own} needed"
+    if all_labels < together:
+        return f"{all_labels} validation labels of all classes, {together} needed"
+    return "too many of its detections were wrong in validation"
 
 
 def _keep_promise(matching: ValidationMatching, highs: Sequence[float | None], precision: float) -> bool:

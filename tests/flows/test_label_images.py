@@ -136,5 +136,4 @@ def test_a_version_of_which_nothing_is_known_is_measured_or_refused(
     assert state.is_completed(), state.message
     page = get("runs", f"{state.state_details.flow_run_id}/labelling.html").decode()
     assert f"On 6 validation images ({trained_on.name}, split val)" in page
-    assert f"On {trained_on.name}, which is labelled" in page
-    assert "of 10 images." in page
+    assert f"On {trained_on.name}, which is labelled (10 images), they" in page

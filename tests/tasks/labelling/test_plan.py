@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.labelling import plan
-from tasks.labelling.labelled_archive import UNCERTAIN, Labelling
+from tasks.labelling.labelled_archive import LEARNT, UNCERTAIN, Labelling
 from tasks.labelling.page import LabellingReport, labelling_markdown, labelling_page
 from tasks.labelling.pictures import Doubt, DrawnImage
 from tasks.parameters import LabellingParams
@@ -38,6 +38,40 @@ def test_a_run_that_is_tried_again_keeps_its_version_and_its_thresholds(champion
     assert kept == planned
     assert kept.thresholds[0].labels == 200
     assert kept.expected.overall.precision is not None
+
+
+@pytest.mark.parametrize(
+    ("right", "never"),
+    [
+        (13, "'cell' never: 13 validation labels, 19 needed"),
+        (60, "'cell' never: 60 validation labels of all classes, 90 needed"),
+    ],
+)
+def test_where_nothing_is_taken_the_report_says_why_and_what_helps(
+    champion: list[int],  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    right: int,
+    never: str,
+) -> None:
+    """It does not say which share is right of labels that are not there."""
+    monkeypatch.setattr(plan, "find_validation", lambda _: ladder(right, 30))
+    _, planned = plan.open_or_plan("m", LabellingParams(), tmp_path)
+    labelling = Labelling()
+    labelling.images.update({UNCERTAIN: 13, LEARNT: 2})
+    report = LabellingReport(
+        archive="a.zip", model_name="m", class_names=("cell",), plan=planned, labelling=labelling, compare=None
+    )
+    assert report.sentence == (
+        f"m version 2 is sure of none of 15 images ({never}), so there is no a.zip; 13 uncertain, 2 left out"
+    )
+    assert report.promise.endswith("the same thresholds take no label, and leave 100.0% of the images uncertain.")
+    for told in (labelling_page(report), labelling_markdown(report, "run-1").replace("\\", "")):
+        assert "a lower labelling.precision take more" in told
+        assert "a lower labelling.recall leave fewer images uncertain" in told
+        assert "select-images and review-images take them" in told
+        assert "right, expected" not in told
+        assert "unknown right labels" not in told
 
 
 def test_the_report_tells_what_is_promised_and_what_was_measured(champion: list[int], tmp_path: Path) -> None:  # noqa: ARG001
