@@ -33,8 +33,8 @@ class ArchivePlan:
 
 
 ARCHIVES = (
-    ArchivePlan(name="shapes-a.zip", classes=("circle", "square", "triangle"), train=120, val=24, seed=1),
-    ArchivePlan(name="shapes-b.zip", classes=("triangle", "circle", "cross"), train=120, val=24, seed=2),
+    ArchivePlan(name="shapes-a.zip", classes=("circle", "square", "triangle"), train=120, val=30, seed=1),
+    ArchivePlan(name="shapes-b.zip", classes=("triangle", "circle", "cross"), train=120, val=30, seed=2),
 )
 CLASSES = ("circle", "square", "triangle", "cross")
 COLOURS = {"circle": (220, 60, 50), "square": (50, 90, 220), "triangle": (40, 170, 70), "cross": (230, 180, 30)}
