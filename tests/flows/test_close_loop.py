@@ -5,7 +5,9 @@ from uuid import UUID
 
 import pytest
 
+from tasks.deletion.archives import find_obstacles
 from tasks.orchestration import deployed_flows
+from tasks.pipelines.steps import loop_archive
 from tests.chaos.steps import read, until
 from tests.flows import loops
 from tests.flows.pipelines import children
@@ -14,12 +16,17 @@ pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 
 def test_two_loops_at_one_time_both_come_to_their_reviews(name: str, tmp_path: Path) -> None:
-    """They fill queue `pipelines`; a person who cancels them has both reviews cancelled."""
+    """They fill queue `pipelines`; a person who cancels them has both reviews cancelled.
+
+    While a loop waits, what it has made counts as read.
+    """
     loops.store_data(name, tmp_path)
     both = [loops.start(name), loops.start(name)]
     for loop in both:
         until(lambda loop=loop: loops.waits(loop), "the loop waits for people")  # type: ignore[misc]
         assert reviews(loop, name) == "Suspended"
+        reasons = [each.reason for each in find_obstacles(loop_archive(name, str(loop), "labelled.zip"), "")]
+        assert reasons == [f"Unfinished runs read it: {read(loop).name}."]
     for loop in both:
         assert deployed_flows.cancel(loop) == "Cancelled"
     for loop in both:
