@@ -8,8 +8,8 @@ is there.
 The upper thresholds together keep a promise: if the images are like those of validation, at least the wanted share of
 the labels that are taken is right, with 99 % confidence by an exact binomial bound. Labels of one image are wrong
 together, so they count as fewer. Where the bound does not hold, all upper thresholds are raised until it does. So do
-the lower thresholds: at least the wanted share of the objects is found from them on. Where that does not hold, all are
-lowered, and if it never does, nothing is dropped.
+the lower thresholds: of the classes of which something is dropped, at least the wanted share of the objects is found
+from them on. Where that does not hold, all are lowered, and if it never does, nothing is dropped.
 """
 
 import math
@@ -208,20 +208,24 @@ def _upper_thresholds(
 
 
 def _lower_thresholds(classes: Sequence[_ClassCurve], matching: ValidationMatching, recall: float) -> list[float]:
-    nothing = [LEAST_CONFIDENCE] * len(classes)
-    confidence, class_id = matching.confidence[matching.labelled], matching.class_id[matching.labelled]
-    if not len(confidence):
-        return nothing
-    # How far labels are missed together shows where the share is missed that may be: further down there are too few.
-    surest = np.array([each.surest_missed(1 - recall) for each in classes])
-    effect = design_effect(confidence <= surest[class_id], matching.image[matching.labelled])
-    for step in range(_STEPS + 1):
-        lows = [each.lower_threshold(recall, recall + (1 - recall) * step / _STEPS) for each in classes]
-        missed = (confidence < np.array(lows)[class_id]).sum()
-        bound = largest_share(np.array(missed / effect), np.array(len(confidence) / effect), _CONFIDENCE)
-        if float(bound) <= 1 - recall:
-            return lows
-    return nothing
+    steps = [
+        [each.lower_threshold(recall, recall + (1 - recall) * step / _STEPS) for each in classes]
+        for step in range(_STEPS + 1)
+    ]
+    # Of a class of which nothing is dropped, what is missed is never found.
+    of_class = np.array(steps[0]) > LEAST_CONFIDENCE
+    own = matching.labelled & of_class[matching.class_id]
+    if own.any():
+        confidence, class_id = matching.confidence[own], matching.class_id[own]
+        # How far labels are missed together shows where as many are missed as may be: further down there are too few.
+        surest = np.array([each.surest_missed(1 - recall) for each in classes])
+        effect = design_effect(confidence <= surest[class_id], matching.image[own])
+        for lows in steps:
+            missed = (confidence < np.array(lows)[class_id]).sum()
+            bound = largest_share(np.array(missed / effect), np.array(len(confidence) / effect), _CONFIDENCE)
+            if float(bound) <= 1 - recall:
+                return lows
+    return [LEAST_CONFIDENCE] * len(classes)
 
 
 def _describe_doubt(labels: int, all_labels: int, precision: float) -> str:

@@ -84,6 +84,13 @@ def test_nothing_is_dropped_on_too_little_evidence(right: int, drops: bool) -> N
     assert (threshold.drops, threshold.low == LEAST_CONFIDENCE) == (drops, not drops)
 
 
+def test_a_class_that_is_mostly_missed_keeps_no_other_from_being_dropped() -> None:
+    confidence = [*np.linspace(1, 0.5, 200), *np.linspace(1, 0.5, 100), *np.zeros(100)]
+    class_id = np.repeat([0, 1], 200)
+    found, missed = compute_thresholds(matching(confidence, np.ones(400), class_id=class_id), 0.95, 0.95)
+    assert (found.drops, missed.drops) == (True, False)
+
+
 def test_labels_that_are_missed_together_bear_out_less() -> None:
     """Of 400 labels in 80 images the 20 that are found last are in as many images, or all in four."""
     confidence, labelled = np.linspace(1, 0.5, 400), np.ones(400)
@@ -200,10 +207,10 @@ def count_misses(
         drawn, thresholds = _draw_thresholds(known, images, rng, precision, recall)
         other = ~drawn[known.image]
         taken, uncertain = sort_labels(thresholds, known.class_id, known.confidence)
-        lows = np.array([each.low for each in thresholds])[known.class_id]
-        drops = any(each.drops for each in thresholds)
-        dropping += drops
-        broken += bool(drops and (known.confidence < lows)[other & known.labelled].mean() > 1 - recall)
+        lows, drops = (np.array([getattr(each, name) for each in thresholds]) for name in ("low", "drops"))
+        promised = other & known.labelled & drops[known.class_id]
+        dropping += bool(drops.any())
+        broken += bool(drops.any() and (known.confidence < lows[known.class_id])[promised].mean() > 1 - recall)
         sure = np.isin(np.arange(known.source.images), known.image[taken & other])
         sure[known.image[uncertain]] = False
         taken_images += int(sure.sum())
