@@ -70,7 +70,7 @@ class LabellingReport:
         return "; ".join(f"{_some(names)} never: {doubt}" for doubt, names in classes.items())
 
     @property
-    def ways_out(self) -> str:
+    def ways_out(self) -> list[str]:
         """What makes the version label more, or leave fewer images uncertain; empty if nothing stands in the way."""
         more = "More validation images, of which evaluate-model keeps what the version found, or a lower"
         told = []
@@ -81,9 +81,14 @@ class LabellingReport:
                 "Nothing is dropped, however unsure: validation bears out labelling.recall at no confidence. "
                 f"{more} labelling.recall leave fewer images uncertain."
             )
+        if not told and not self.labelling.archived and self.labelling.images[UNCERTAIN]:
+            told.append(
+                "In each uncertain image something lies between the two thresholds of its class. A lower "
+                "labelling.precision or labelling.recall brings them closer."
+            )
         if told and self.labelling.images[UNCERTAIN]:
             told.append("People can label the uncertain images: select-images and review-images take them.")
-        return " ".join(told)
+        return told
 
     def kinds(self) -> list[tuple[str, int]]:
         """Return what became of the images, the labelled ones first."""
@@ -124,7 +129,7 @@ def labelling_page(report: LabellingReport) -> str:
             ("labels", f"{labelling.taken.total():,}"),
             *((name, _share(share)) for name, share in shares if labelling.archived and share is not None),
         ],
-        sentences=list(filter(None, [report.ways_out, report.promise, report.measured])),
+        sentences=list(filter(None, [*report.ways_out, report.promise, report.measured])),
         kinds=report.kinds(),
         header=HEADER,
         classes=[*report.class_rows()][:_PAGE_CLASSES],
@@ -144,7 +149,7 @@ def labelling_markdown(report: LabellingReport, run: str) -> str:
     lines = [f"**{wrap_text(each.source)}**: {wrap_text(each.reason)}" for each in failures[:_MARKDOWN_FAILURES]]
     parts = [
         f"{escape_markdown(report.sentence)}.",
-        escape_markdown(report.ways_out),
+        *map(escape_markdown, report.ways_out),
         escape_markdown(report.promise),
         escape_markdown(report.measured),
         f"The uncertain images are the input `run:{run}` of other flows." if uncertain else "",

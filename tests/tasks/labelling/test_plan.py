@@ -84,6 +84,7 @@ def test_the_report_tells_what_is_promised_and_what_was_measured(champion: list[
         archive="a.zip", model_name="m", class_names=(HOSTILE,), plan=planned, labelling=labelling, compare=None
     )
     assert report.sentence == "m version 2 is sure of none of 3 images, so there is no a.zip; 3 uncertain, 0 left out"
+    assert report.ways_out[0].startswith("In each uncertain image something lies between the two thresholds")
     assert "On 230 validation images" in report.promise
     assert "100.0% of the objects, in the 100.0% of the images" in report.promise
     page, markdown = labelling_page(report), labelling_markdown(report, "run-1")
