@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.dataset.label_origins import LABEL_ORIGINS, LabelOrigin, Origin, pack_label_origins
@@ -27,6 +27,7 @@ SPLITS = ("train", "val", "test")
 PEOPLE = st.lists(st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(SPLITS)), max_size=3)
 
 
+@settings(deadline=None)
 @given(PEOPLE, st.text("abcdefghij", min_size=1).map(set).map(sorted).map("".join), st.booleans())
 def test_no_image_of_a_person_goes_for_one_of_a_model(people: list[dict[str, str]], made: str, first: bool) -> None:
     """The more images a model labels, the more near copies it has of those that people measure on."""
