@@ -91,7 +91,7 @@ def copied_label_conflicts(
     """
     copies = []
     for images in alike:
-        made = {}
+        made: dict[frozenset[tuple[float, ...]], ImageCopy] = {}
         for each in images:
             origins = archives[each.archive].source.dataset.origins
             if each.image in origins.pseudo_labelled and (key := archives[each.archive].key(each.label, task)):
