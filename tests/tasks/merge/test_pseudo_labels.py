@@ -109,7 +109,7 @@ def test_nothing_is_measured_on_a_copy_with_the_labels_of_a_model(
 ) -> None:
     """Of the same bytes or of another quality, with classes in another order."""
     image, label = ("images/val/4.jpg", "labels/val/4.txt")
-    copy = {image: picture_of(11, quality), label: row(1, 11, task)}
+    copy: Entries = {image: picture_of(11, quality), label: row(1, 11, task)}
     looked_at = by_model(image, row=None, origin=Origin.ACCEPTED)
     labelled = by_a_model(11, task)
 
