@@ -131,7 +131,7 @@ def test_a_loop_learns_from_what_the_model_is_sure_of_and_from_all_that_people_c
 @pytest.mark.parametrize(
     ("listed", "state", "asked", "reviewed"),
     [
-        ("run:1", "Completed", True, "loops/shapes/reviewed.zip"),
+        ("run:1", "Completed", True, "loops/shapes/01234567-reviewed.zip"),
         ("run:1", NOTHING_REVIEWED, True, None),  # all images were skipped, or none could be shown
         (None, "Completed", False, None),  # strategies such as drift may choose none
     ],
@@ -145,7 +145,8 @@ def test_a_loop_whose_review_keeps_nothing_goes_on_with_what_is_labelled(
     reviewed: str | None,
 ) -> None:
     monkeypatch.setattr(steps, "find_listed_images", lambda _: listed)
-    pipeline._name_archive.return_value = "loops/shapes/reviewed.zip"
+    monkeypatch.setattr(steps, "require_archive", lambda archive: archive)
+    pipeline._run = "01234567-89ab"
     pipeline._do.return_value.state = state
     pipeline.review = partial(session.PipelineSession.review, pipeline)
     pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain="run:0")
