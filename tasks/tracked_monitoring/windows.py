@@ -1,10 +1,12 @@
 """What a version has answered in the last days, in runs of inference and live."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from tasks.inference.results.summary import Failure, to_valid_unicode
 from tasks.inference.usable_images import UsableImage, read_usable_image, to_usable_image
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
+from tasks.monitoring.comparable import choose_least, confidence_text
 from tasks.monitoring.live_log import LiveAnswer, LiveAnswers, read_live_log, read_picture
 from tasks.monitoring.profiles import Doubles, looks_of
 from tasks.monitoring.window import LookedAt, Window, read_found
@@ -35,6 +38,7 @@ _READERS = 4  # images at a time: each may take hundreds of megabytes
 _LARGEST = 1 << 26  # bytes of an image whose pixels are looked at
 _NAMED = 3  # images that cannot be looked at, with the reason
 _LONGEST = 200  # characters of a name
+_KEEPS_LITTLE = 0.5  # mean confidence of the classes: a run that keeps detections from above it keeps little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,35 +65,26 @@ def read_window(version: ModelVersion, monitoring: MonitoringParams, folder: Pat
     end = now()
     begin = end - timedelta(days=monitoring.days)
     live, remarks = _read_live(version, monitoring, (begin, end))
+    answered, left_out = _read_runs(version, begin, monitoring.images, rng, folder)
+    least = _choose_least(version, answered, live.answers if live else ())
+    runs = [each for each in answered if (each.least <= least).all()]
+    answered_live = [each for each in live.answers if (each.least <= least).all()] if live else []
     found: dict[str, Detections] = {}
-    sources: dict[str, MediaSource] = {}
-    least: list[Doubles] = []
-    frames = left_out = 0
-    for run in _recent_runs(version, begin):
-        if len(found) >= monitoring.images:
-            break
-        answered = _read_run(run, version, monitoring.images, rng, folder)
-        if answered is None:
-            left_out += 1
-            continue
-        least.append(answered.least)
-        frames += answered.frames
-        for each in answered.found[: monitoring.images - len(found)]:
-            found.setdefault(each.source, each)
-        sources = {**answered.sources, **sources}  # as the newest run has read them
-    answered_live = live.answers if live else ()
+    for each in chain.from_iterable(run.found for run in runs):
+        found.setdefault(each.source, each)  # as the newest run has answered it
     taken = answered_live[: max(monitoring.images // 2, monitoring.images - len(found))]
     batch = tuple(found.values())[: monitoring.images - len(taken)]
-    limits = np.max([np.zeros(len(version.class_names)), *least], axis=0)
+    weak = _remarks_of_weak(least, len(answered) - len(runs), len(live.answers) - len(answered_live) if live else 0)
     window = Window(
         found=(*batch, *(each.found for each in taken)),
-        least=np.maximum(limits, max((each.least for each in taken), default=0)),
-        runs=len(least),
+        least=least,
+        runs=len(runs),
         live=len(taken) if live else None,
-        remarks=(*_remarks(left_out, frames), *remarks),
+        remarks=(*_remarks(left_out, sum(run.frames for run in runs)), *weak, *remarks),
     )
     for remark in window.remarks:
         log_step("%s", remark)
+    sources = {name: source for run in reversed(runs) for name, source in run.sources.items()}
     return _look_at(window, dict(enumerate(taken, start=len(batch))), sources, monitoring.pictures, rng, folder)
 
 
@@ -103,11 +98,15 @@ def _read_live(
     model = version.name, version.version, version.task
     try:
         live = read_live_log(folder, model, len(version.class_names), days, monitoring.images, monitoring.seed)
+    except FileNotFoundError:
+        return None, (f"No live request was sampled yet: there is no {folder} (STUDIO_LIVE_LOG_DIR).",)
     except OSError as error:
         expected = f"expected the live log of Triton in {folder} (STUDIO_LIVE_LOG_DIR)"
         return None, (f"Live requests are left out: {expected}, found {error}.",)
     log_step("the live log has %d answers of these days; %d images are drawn of them", live.logged, len(live.answers))
     remarks = []
+    if not live.logged:
+        remarks.append("No live request that this version has answered was sampled in these days.")
     if live.unreadable:
         remarks.append(
             f"Lines of the live log that are left out, as they are cut off, damaged or being written: "
@@ -124,6 +123,33 @@ def _read_live(
     return live, tuple(remarks)
 
 
+def _read_runs(
+    version: ModelVersion, begin: datetime, most: int, rng: np.random.Generator, folder: Path
+) -> tuple[list[_Answered], int]:
+    """Return what the newest runs have found, and how many cannot be compared with the validation images.
+
+    Older runs are read until there are `most` images. Runs that have kept little are counted apart, so that one of them
+    does not stand for a week.
+    """
+    answered: list[_Answered] = []
+    images: dict[bool, set[str]] = {False: set(), True: set()}
+    left_out = 0
+    for run in _recent_runs(version, begin):
+        if len(images[False]) >= most:
+            break
+        least = _least_of(run, version)
+        if least is None:
+            left_out += 1
+            continue
+        own = images[bool(least.mean() > _KEEPS_LITTLE)]
+        if len(own) < most:
+            answered.append(_read_run(run, version, least, most, rng, folder))
+            own.update(each.source for each in answered[-1].found)
+        else:  # it is counted, and not read
+            answered.append(_Answered(found=[], sources={}, least=least, frames=0))
+    return answered, left_out
+
+
 def _recent_runs(version: ModelVersion, begin: datetime) -> Iterator[str]:
     for run in list_inference_runs(version.name):
         if run.created < begin:
@@ -132,19 +158,37 @@ def _recent_runs(version: ModelVersion, begin: datetime) -> Iterator[str]:
             yield run.flow_run_id
 
 
-def _read_run(run: str, version: ModelVersion, most: int, rng: np.random.Generator, folder: Path) -> _Answered | None:
-    """None if its detections are not those that the version makes of its validation images."""
+def _least_of(run: str, version: ModelVersion) -> Doubles | None:
+    """Return from which confidence on [classes] a run has kept detections.
+
+    None if they are not those that the version makes of its validation images, or if nobody knows.
+    """
     inference = publication.find_parameters(run)
     if inference is None or inference.tiles is not None or inference.iou != InferenceParams().iou:
         return None
+    with suppress(ValueError):  # it names a class that another version of the model had
+        return class_thresholds(version.class_names, inference).astype(np.float64)
+    return None
+
+
+def _read_run(
+    run: str, version: ModelVersion, least: Doubles, most: int, rng: np.random.Generator, folder: Path
+) -> _Answered:
     results = publication.fetch_results(run, folder)
     found, frames = read_found(results, version.version, version.task, len(version.class_names), most, rng)
     try:
         sources = {to_valid_unicode(source.name): source for source in done_inputs.read_answered(run) or ()}
     except StudioError:  # of an earlier release: the pixels cannot be looked at
         sources = {}
-    least = class_thresholds(version.class_names, inference).astype(np.float64)
     return _Answered(found=found, sources=sources, least=least, frames=frames)
+
+
+def _choose_least(version: ModelVersion, answered: Sequence[_Answered], live: Sequence[LiveAnswer]) -> Doubles:
+    classes = len(version.class_names)
+    requests = Counter(each.least for each in live)
+    kept = [(each.least, len(each.found)) for each in answered]
+    kept += [(np.full(classes, least), count) for least, count in requests.items()]
+    return choose_least(kept) if kept else np.zeros(classes)
 
 
 def _remarks(left_out: int, frames: int) -> tuple[str, ...]:
@@ -152,11 +196,21 @@ def _remarks(left_out: int, frames: int) -> tuple[str, ...]:
     if left_out:
         remarks.append(
             f"Runs of inference that are left out: {left_out:,}. Their parameters are not known, or differ in tiles or "
-            "iou from how the validation images are predicted."
+            "iou or classes from how the validation images are predicted."
         )
     if frames:
         remarks.append(f"Frames of videos that are left out, as they resemble each other: {frames:,}.")
     return tuple(remarks)
+
+
+def _remarks_of_weak(least: Doubles, runs: int, live: int) -> tuple[str, ...]:
+    compared = confidence_text(float(least.min()), float(least.max()))
+    return tuple(
+        f"{name} that are left out, as what they have was kept from a higher confidence on: {count:,}. All else is "
+        f"compared {compared}."
+        for name, count in (("Runs of inference", runs), ("Live requests", live))
+        if count
+    )
 
 
 def _look_at(

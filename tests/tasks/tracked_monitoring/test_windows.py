@@ -1,6 +1,7 @@
 """The window of a version: what runs of inference and the live log have of it, with room for both."""
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -15,12 +16,13 @@ from model_repository.predict.geometry import Letterbox
 from model_repository.predict.live_log import LiveLog, LiveLogSettings
 from tasks.evaluation import steps as evaluation_steps
 from tasks.evaluation.prediction_file import write_embeddings
+from tasks.inference import publication
 from tasks.inference.work_plan import MediaSource
 from tasks.media.file_type import MediaKind
 from tasks.media.images import read_image
 from tasks.monitoring.window import Window
 from tasks.orchestration.current_run import now
-from tasks.parameters import MonitoringParams
+from tasks.parameters import InferenceParams, MonitoringParams
 from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.tracked_monitoring import windows
 from tasks.tracking import registry
@@ -51,13 +53,15 @@ def batch(images: int) -> Any:
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Window]:
-    """Reads a window beside a run of inference, with so many images or as it is given."""
+    """Reads a window of runs of inference, the newest first, each with so many images or as it is given."""
 
-    def read(of_run: Any, log: Path | None, **monitoring: Any) -> Window:
+    def read(of_runs: Any, log: Path | None, **monitoring: Any) -> Window:
         monkeypatch.setattr(windows, "log_step", lambda *_: None)  # there is no run whose log it could be
-        monkeypatch.setattr(windows, "_recent_runs", lambda *_: iter(["run"] if of_run else []))
-        answered = batch(of_run) if isinstance(of_run, int) else of_run
-        monkeypatch.setattr(windows, "_read_run", lambda *_: answered)
+        given = of_runs if isinstance(of_runs, list) else [of_runs]
+        answered = [batch(each) if isinstance(each, int) else each for each in given if each]
+        monkeypatch.setattr(windows, "_recent_runs", lambda *_: iter(range(len(answered))))
+        monkeypatch.setattr(windows, "_least_of", lambda run, _: answered[run].least)
+        monkeypatch.setattr(windows, "_read_run", lambda run, *_: answered[run])
         if log is None:
             monkeypatch.delenv("STUDIO_LIVE_LOG_DIR", raising=False)
         else:
@@ -95,10 +99,96 @@ def test_each_has_a_half_of_the_room_unless_the_other_needs_less(
     assert (len(window.found) - (window.live or 0), window.live) == expected
 
 
+def kept_from(confidence: float, images: int, name: str) -> Any:
+    run = batch(images)
+    found = [replace(each, source=f"{name}/{number}") for number, each in enumerate(run.found)]
+    return replace(run, found=found, least=np.full(2, confidence))
+
+
+@pytest.mark.parametrize("largest", [3, 500])
+def test_a_run_that_has_kept_hardly_anything_does_not_stand_for_the_week(
+    read: Callable[..., Window], largest: int
+) -> None:
+    """Whatever its size, and though it is the newest."""
+    runs = [kept_from(0.99, largest, "sure"), kept_from(0.25, 60, "a"), kept_from(0.3, 60, "b")]
+    window = read(runs, None)
+    assert window.least.tolist() == [0.3, 0.3]
+    assert (len(window.found), window.runs) == (120, 2)
+    (remark,) = window.remarks
+    assert remark == (
+        "Runs of inference that are left out, as what they have was kept from a higher confidence on: 1. All else is "
+        "compared from confidence 0.3 on."
+    )
+
+
+def test_runs_that_repeat_the_same_images_do_not_fill_the_window(read: Callable[..., Window]) -> None:
+    runs = [*(kept_from(0.25, 20, "a") for _ in range(3)), kept_from(0.25, 20, "b")]
+    assert len(read(runs, None, images=50).found) == 40
+
+
+def test_each_run_that_is_left_out_is_counted(read: Callable[..., Window]) -> None:
+    runs = [*(kept_from(0.99, 40, f"sure-{number}") for number in range(4)), kept_from(0.25, 60, "a")]
+    window = read(runs, None, images=50)
+    assert (len(window.found), window.runs) == (50, 1)
+    assert window.remarks[0].startswith("Runs of inference that are left out, as what they have was kept from a higher")
+    assert "confidence on: 4." in window.remarks[0]
+
+
+def test_an_image_is_that_of_the_newest_run_that_is_compared(read: Callable[..., Window]) -> None:
+    wide = [replace(each, width=20) for each in kept_from(0.25, 3, "a").found]
+    runs = [kept_from(0.99, 3, "a"), replace(kept_from(0.25, 3, "a"), found=wide), kept_from(0.25, 3, "a")]
+    assert [each.width for each in read(runs, None).found] == [20] * 3
+
+
+def test_a_run_alone_is_compared_from_where_it_was_kept(read: Callable[..., Window]) -> None:
+    window = read([kept_from(0.99, 60, "sure")], None)
+    assert (window.least.tolist(), len(window.found), window.remarks) == ([0.99, 0.99], 60, ())
+
+
+def test_a_line_that_says_that_nothing_was_kept_leaves_the_others_as_they_are(
+    read: Callable[..., Window], tmp_path: Path
+) -> None:
+    write_log(tmp_path / "log", 20)
+    path = next((tmp_path / "log").glob("*.jsonl"))
+    first, *others = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps(json.loads(first) | {"least": 1}), *others]) + "\n")
+    window = read(0, tmp_path / "log")
+    assert window.least.tolist() == [0.01, 0.01]
+    assert window.live == 19
+    (remark,) = window.remarks
+    assert remark.startswith(
+        "Live requests that are left out, as what they have was kept from a higher confidence on: 1"
+    )
+
+
+def test_a_run_about_classes_of_another_version_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[..., Window]
+) -> None:
+    least_of = windows._least_of
+    read(0, None)
+    given = {"ours": {"dog": 0.5}, "another's": {"horse": 0.5}}
+    monkeypatch.setattr(publication, "find_parameters", lambda run: InferenceParams(class_confidence=given[run]))
+    least = least_of("ours", VERSION)
+    assert least is not None
+    assert least.tolist() == [0.25, 0.5]
+    assert least_of("another's", VERSION) is None
+
+
 def test_a_log_that_is_not_there_is_told_and_costs_no_run(read: Callable[..., Window], tmp_path: Path) -> None:
     window = read(3, tmp_path / "none")
     assert (len(window.found), window.live) == (3, None)
-    assert "Live requests are left out: expected the live log of Triton in" in window.remarks[0]
+    assert window.remarks == (f"No live request was sampled yet: there is no {tmp_path}/none (STUDIO_LIVE_LOG_DIR).",)
+    (tmp_path / "none").write_text("")
+    assert "Live requests are left out: expected the live log of Triton in" in read(3, tmp_path / "none").remarks[0]
+
+
+def test_a_log_without_answers_of_the_version_says_so(read: Callable[..., Window], tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    for _ in range(2):
+        window = read(3, tmp_path / "log")
+        assert (len(window.found), window.live) == (3, 0)
+        assert window.remarks == ("No live request that this version has answered was sampled in these days.",)
+        write_log(tmp_path / "log", 2, MODEL._replace(version=4))
 
 
 def test_what_cannot_be_read_is_told(read: Callable[..., Window], tmp_path: Path) -> None:
