@@ -30,7 +30,7 @@ def up(settings: StackSettings, say: Echo = print) -> None:
 
     Raises:
         StackError: Nothing was started: an address of STUDIO_NOTIFY or the file of pipelines is wrong, a port is taken,
-            or a service elsewhere is away. Or a service is not well in time.
+            the live log has no place, or a service elsewhere is away. Or a service is not well in time.
     """
     began = time.monotonic()
     keep_private(settings.state_dir)
@@ -55,6 +55,7 @@ def up(settings: StackSettings, say: Echo = print) -> None:
         if "label-studio" in names:
             preflight.require_label_studio(settings)
         preflight.require_free_ports(wanted, settings)
+        _make_live_log_folder(settings)
         fresh_folder(scratch(settings))  # of runs that were killed
         if "postgres" in names:
             postgres.prepare(settings)
@@ -82,6 +83,19 @@ def keep_private(state: Path) -> None:
         status = path.lstat()
         if status.st_uid == os.geteuid() and not path.is_symlink():
             path.chmod(stat.S_IMODE(status.st_mode) & 0o700)
+
+
+def _make_live_log_folder(settings: StackSettings) -> None:
+    """Make it before the first request does: a folder that is missing is then no log that nobody has written to."""
+    if settings.live_log_dir is None:
+        return
+    try:
+        settings.live_log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StackError(
+            f"Expected a folder that can be made for the live log in STUDIO_LIVE_LOG_DIR; found {error}. Name another, "
+            "or `studio up --no-live-log`."
+        ) from error
 
 
 def down(settings: StackSettings) -> bool:

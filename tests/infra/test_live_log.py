@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from infra import stack, supervisord
+from infra.command_errors import StackError
 from infra.environment import inherited_environment, page_environment, worker_environment
 from infra.services import triton
 from infra.stack_settings import LIVE_LOG, StackSettings
@@ -68,6 +69,17 @@ def test_a_stack_that_runs_the_other_way_has_to_be_stopped_first(
     done = CliRunner().invoke(app, ["up", option])
     assert done.exit_code != 0
     assert f"The stack is up with STUDIO_LIVE_LOG_DIR={running}, not" in str(done.exception or done.output)
+
+
+def test_up_makes_the_folder_or_says_why_it_cannot(state: Path) -> None:
+    """So that a log that is not there is a fault, and none to which nobody has written yet."""
+    folder = state / "new" / "live-log"
+    for _ in range(2):
+        stack._make_live_log_folder(StackSettings(live_log_dir=folder))
+        assert folder.stat().st_mode & 0o777 == 0o700
+    (state / "file").write_text("")
+    with pytest.raises(StackError, match=r"Expected a folder .* STUDIO_LIVE_LOG_DIR; found .*Not a directory"):
+        stack._make_live_log_folder(StackSettings(live_log_dir=state / "file" / "live-log"))
 
 
 def test_wrong_settings_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
