@@ -4,7 +4,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks.monitoring.judgement import judge_window
-from tasks.monitoring.page import DRIFTED, TOO_FEW, monitoring_sentence
+from tasks.monitoring.page import TOO_FEW, monitoring_sentence, told_state, too_few_validated
 from tasks.orchestration import outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import ModelName, MonitoringParams
@@ -27,10 +27,15 @@ def monitor_model(model_name: ModelName, monitoring: MonitoringParams = Monitori
         if len(window.found) < monitoring.min_images:
             few = f"{len(window.found)} of {monitoring.min_images} images in {monitoring.days:g} days"
             return outcome.completed(f"{title} has answered too few images: {few}", outcome.NOTHING_NEW)
-        reference = references.find_reference(version, monitoring.device, monitoring.seed, folder)
+        reference = references.find_reference(version, folder)
+        if reference is None:
+            sample = references.fetch_sample(version, folder)
+            if len(sample.images) < monitoring.min_images:
+                few = too_few_validated(len(sample.images), monitoring.min_images)
+                return outcome.completed(f"{title}: {few}", TOO_FEW)
+            reference = references.make_reference(version, sample, monitoring.device, monitoring.seed, folder)
         if monitoring.embeddings:
             window = windows.embed(window, version, monitoring.device, folder / "embeddings")
         judgement = judge_window(reference, window, version.task, monitoring)
         publication.publish(version, judgement, window)
-    told = DRIFTED if judgement.drifted else TOO_FEW if judgement.is_empty else None
-    return outcome.completed(monitoring_sentence(title, judgement), told)
+    return outcome.completed(monitoring_sentence(title, judgement), told_state(judgement))

@@ -907,7 +907,11 @@ class MonitoringParams(Parameters):
         0.01, gt=0, le=0.2, description="Share of false alarms that is accepted among the traits told to have drifted."
     )
     max_fall: float = Field(
-        0.05, gt=0, le=1, description="A score that is estimated to have fallen by this much, of 1, is told."
+        0.05,
+        gt=0,
+        le=1,
+        description="A score that is estimated to have fallen by this much, of 1, is told: to have fallen if the "
+        "interval of the estimate does not hold that of the validation images, else that it may have.",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of what is drawn.")
     device: Device | None = Field(

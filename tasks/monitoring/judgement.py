@@ -9,7 +9,7 @@ from tasks.monitoring.drift import DriftTest, compare_profiles
 from tasks.monitoring.judged_images import JudgedImages
 from tasks.monitoring.profiles import PICTURE_TRAITS, Doubles, Profile
 from tasks.monitoring.reference import Reference
-from tasks.monitoring.score_estimate import ScoreEstimate, ScoreEstimator
+from tasks.monitoring.score_estimate import COVERAGE, ScoreEstimate, ScoreEstimator
 from tasks.monitoring.window import Window
 from tasks.parameters import MonitoringParams
 
@@ -36,6 +36,7 @@ class Judgement:
     Attributes:
         images: How many it has.
         validated: How many validation images it is compared with.
+        least: From which confidence on, of the class with the lowest and of that with the highest.
         metric: The name of the score that is estimated.
         tests: A test of each trait.
         estimate: None if there are too few images.
@@ -46,6 +47,7 @@ class Judgement:
 
     images: int
     validated: int
+    least: tuple[float, float]
     metric: str
     tests: tuple[DriftTest, ...]
     estimate: ScoreEstimate | None
@@ -60,19 +62,38 @@ class Judgement:
 
     @property
     def has_fallen(self) -> bool:
-        """Whether the score is estimated to have fallen."""
+        """Whether the score has fallen: so far that the interval does not hold that of the validation images."""
+        return self.may_have_fallen and self.estimate is not None and self.estimate.high < self.estimate.expected
+
+    @property
+    def may_have_fallen(self) -> bool:
+        """Whether the score is estimated to have fallen by so much that it is told, surely or not."""
         return self.estimate is not None and self.estimate.fall >= self.max_fall
 
     @property
+    def drifted_traits(self) -> tuple[str, ...]:
+        """The traits that drifted."""
+        return tuple(test.trait for test in self.tests if test.drifted)
+
+    @property
     def drifted(self) -> tuple[str, ...]:
-        """The traits that drifted, and the score, if it has fallen."""
-        traits = tuple(test.trait for test in self.tests if test.drifted)
-        return (self.metric, *traits) if self.has_fallen else traits
+        """The traits that drifted, and the score, if it has fallen; not if it only may have."""
+        return (self.metric, *self.drifted_traits) if self.has_fallen else self.drifted_traits
+
+    @property
+    def estimate_text(self) -> str:
+        """The estimate beside what is expected, and what it says, without a full stop; empty if there is none."""
+        if self.estimate is None:
+            return ""
+        told = " has fallen:" if self.has_fallen else " may have fallen:" if self.may_have_fallen else " is"
+        interval = f"{100 * COVERAGE:.0f} % interval {self.estimate.low:.2f} to {self.estimate.high:.2f}"
+        expected = f"{self.estimate.expected:.2f} on the validation images"
+        return f"{self.metric}{told} estimated as {self.estimate.score:.2f} ({interval}); {expected}"
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why it is told, a sentence each."""
-        fallen = [f"{estimate_text(self.estimate, self.metric)}."] if self.estimate and self.has_fallen else []
+        fallen = [f"{self.estimate_text}."] if self.may_have_fallen else []
         return (*fallen, *(f"{drift_text(test)}." for test in self.tests if test.drifted))
 
 
@@ -97,6 +118,7 @@ def judge_window(reference: Reference, window: Window, task: str, monitoring: Mo
     return Judgement(
         images=len(profile),
         validated=len(clean.profile),
+        least=(float(least.min()), float(least.max())),
         metric="accuracy" if classify else "mAP50",
         tests=tests,
         estimate=estimator.estimate(profile) if estimator else None,
@@ -133,14 +155,6 @@ def _find_unusual(reference: Profile, window: Profile) -> tuple[UnusualImage, ..
             usual=(float(usual[chosen[number]].min()), float(usual[chosen[number]].max())),
         )
         for number in order
-    )
-
-
-def estimate_text(estimate: ScoreEstimate, metric: str) -> str:
-    """Return the estimate beside what is expected, without a full stop."""
-    return (
-        f"{metric} is estimated as {estimate.score:.2f} ({estimate.low:.2f} to {estimate.high:.2f}); "
-        f"{estimate.expected:.2f} on the validation images"
     )
 
 

@@ -8,14 +8,16 @@ from typing import Any
 from tasks.media.annotate import annotate_image
 from tasks.media.errors import MediaError
 from tasks.media.images import encode_jpeg, read_image, resize_to_fit
+from tasks.monitoring.comparable import confidence_text
 from tasks.monitoring.drift import DriftTest
-from tasks.monitoring.judgement import Judgement, UnusualImage, estimate_text
+from tasks.monitoring.judgement import Judgement, UnusualImage
+from tasks.monitoring.score_estimate import COVERAGE
 from tasks.monitoring.window import Window
 from tasks.parameters import LEAST_MONITORED
 from tasks.rendering.html import DOCUMENT, PICTURES, jpeg_data_uri, render_page
 from tasks.rendering.markdown import bullet_list, escape_markdown, table
 
-DRIFTED, TOO_FEW = "Drifted", "Too few images"  # names of states, too
+DRIFTED, MAY_HAVE_FALLEN, TOO_FEW = "Drifted", "May have fallen", "Too few images"
 _SHOWN = 12
 _SIDE = 360  # pixels
 _QUALITY = 80
@@ -24,31 +26,38 @@ _QUALITY = 80
 def monitoring_sentence(title: str, judgement: Judgement) -> str:
     """Return what was found, as one sentence."""
     images = f"{title} on {judgement.images:,} image{'s' if judgement.images != 1 else ''}"
+    images += f", {confidence_text(*judgement.least)}"
     if judgement.is_empty:
         return f"{images}: {_why_empty(judgement)}"
-    drifted = ", ".join(judgement.drifted)
-    told = f"{drifted} drifted" if drifted else "as on the validation images"
-    return f"{images}: {told}" + (
-        f"; {estimate_text(judgement.estimate, judgement.metric)}" if judgement.estimate else ""
-    )
+    traits = ", ".join(judgement.drifted_traits)
+    told = f"{traits} drifted" if traits else "traits as on the validation images"
+    return f"{images}: {'; '.join(filter(None, (told, judgement.estimate_text)))}"
 
 
 def monitoring_heading(judgement: Judgement) -> str:
     """Return what was found, in a word or a few."""
+    return told_state(judgement) or "No drift"
+
+
+def told_state(judgement: Judgement) -> str | None:
+    """Return the name of the state in which a monitoring ends that has something to tell; None if it has not."""
     if judgement.is_empty:
         return TOO_FEW
-    return DRIFTED if judgement.drifted else "No drift"
+    return DRIFTED if judgement.drifted else MAY_HAVE_FALLEN if judgement.may_have_fallen else None
 
 
 def _why_empty(judgement: Judgement) -> str:
     if judgement.validated >= judgement.min_images:
         return f"too few to compare, {judgement.min_images} are needed"
-    few = (
-        f"nothing can be told, as it has {judgement.validated} validation images, and {judgement.min_images} are needed"
-    )
-    if judgement.validated < LEAST_MONITORED:
+    return too_few_validated(judgement.validated, judgement.min_images)
+
+
+def too_few_validated(images: int, min_images: int) -> str:
+    """Return why nothing can be told of a version with so few validation images, and what to do."""
+    few = f"nothing can be told, as it has {images} validation images, and {min_images} are needed"
+    if images < LEAST_MONITORED:
         return f"{few}. Train it with more images in val."
-    return f"{few}. Train it with more images in val, or set monitoring.min_images to {judgement.validated}."
+    return f"{few}. Train it with more images in val, or set monitoring.min_images to {images}."
 
 
 def monitoring_facts(judgement: Judgement) -> dict[str, Any]:
@@ -57,9 +66,17 @@ def monitoring_facts(judgement: Judgement) -> dict[str, Any]:
     return {
         "images": judgement.images,
         "validation_images": judgement.validated,
+        "from_confidence": judgement.least,
         "drifted": judgement.drifted,
         "reasons": judgement.reasons,
-        "estimate": estimate and {"metric": judgement.metric, **vars(estimate), "fall": estimate.fall},
+        "estimate": estimate
+        and {
+            "metric": judgement.metric,
+            **vars(estimate),
+            "interval": COVERAGE,
+            "fall": estimate.fall,
+            "has_fallen": judgement.has_fallen,
+        },
         "tests": [vars(test) for test in judgement.tests],
     }
 
@@ -79,13 +96,13 @@ def _ends(judgement: Judgement) -> list[tuple[str, float]]:
 
 def monitoring_markdown(judgement: Judgement, window: Window) -> str:
     """Return the estimate, a row for each trait, and what was left out."""
-    estimate = judgement.estimate
     rows = [_row(test, judgement.min_images) for test in judgement.tests]
     parts = [
-        f"**{estimate_text(estimate, judgement.metric)}.**" if estimate else "",
+        f"**{judgement.estimate_text}.**" if judgement.estimate else "",
         escape_markdown(monitoring_sentence("This version", judgement)) if judgement.is_empty else "",
         bullet_list(map(escape_markdown, judgement.reasons)),
         origin_text(judgement, window),
+        "" if judgement.is_empty else f"Compared {confidence_text(*judgement.least)}.",
         table(("trait", "images", "difference", "q", ""), rows),
         bullet_list(map(escape_markdown, window.remarks)),
     ]
@@ -102,7 +119,6 @@ def origin_text(judgement: Judgement, window: Window) -> str:
 
 def monitoring_page(title: str, judgement: Judgement, window: Window, class_names: Sequence[str]) -> str:
     """Return the page: the estimate, each trait beside that of the validation, and the most unusual images."""
-    estimate = judgement.estimate
     return render_page(
         "monitoring",
         DOCUMENT,
@@ -111,7 +127,8 @@ def monitoring_page(title: str, judgement: Judgement, window: Window, class_name
         heading=monitoring_heading(judgement),
         empty=judgement.is_empty and monitoring_sentence(title, judgement),
         totals=_totals(judgement, window),
-        estimate=estimate and f"{estimate_text(estimate, judgement.metric)}.",
+        estimate=judgement.estimate and f"{judgement.estimate_text}.",
+        compared=confidence_text(*judgement.least),
         fallen=judgement.has_fallen,
         remarks=window.remarks,
         traits=[_trait(test, judgement.min_images, class_names) for test in judgement.tests],

@@ -188,7 +188,7 @@ EVENTS: Mapping[str, EventKind] = {
         payload={
             **_VERSION,
             "drifted": "names of the traits that drifted, and of the score if it has fallen",
-            "reasons": "the same in sentences",
+            "reasons": "the same in sentences, and that the score may have fallen",
             "images": "number of images that were compared",
             "report": "address of the report",
         },

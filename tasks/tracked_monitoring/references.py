@@ -25,30 +25,49 @@ from tasks.tracking import registry, runs
 from tasks.tracking.registry import ModelVersion
 
 
-def find_reference(version: ModelVersion, device: str | None, seed: int, folder: Path) -> Reference:
-    """Return the reference of a version, as it is kept in its MLflow run, or made now and kept there.
+def find_reference(version: ModelVersion, folder: Path) -> Reference | None:
+    """Return the reference of a version that its MLflow run has; None if no monitoring has made it yet.
 
     Raises:
-        StudioError: The version has no validation images, or cannot predict.
+        StudioError: It is damaged.
     """
     kept = runs.download_artifact(version.run_id, REFERENCE, folder / "kept")
-    if kept is None:
-        reference = _make(version, device, seed, folder)
-        save_reference(reference, folder / REFERENCE)
-        runs.log_artifact(version.run_id, folder / REFERENCE)
-        return reference
-    return load_reference(kept)
+    return load_reference(kept) if kept else None
 
 
-def _make(version: ModelVersion, device: str | None, seed: int, folder: Path) -> Reference:
-    title = f"{version.name} version {version.version}"
+def fetch_sample(version: ModelVersion, folder: Path) -> EvaluationSet:
+    """Return the validation images that are kept with a version, unpacked, with its class ids.
+
+    Raises:
+        StudioError: It has none.
+    """
     packed = runs.download_artifact(version.run_id, SAMPLE, folder / "sample")
     if packed is None:
+        title = f"{version.name} version {version.version}"
         fix = "Train it again, or register it with an archive to measure it on."
         raise StudioError(expected_found_fix(f"{SAMPLE} in the MLflow run of {title}", "none", fix))
+    return open_sample(packed, version, folder / "images")
+
+
+def make_reference(
+    version: ModelVersion, sample: EvaluationSet, device: str | None, seed: int, folder: Path
+) -> Reference:
+    """Return the reference of a version, made of its sample, and keep it in its MLflow run.
+
+    Raises:
+        StudioError: The version cannot predict.
+    """
+    reference = _make(version, sample, device, seed, folder)
+    save_reference(reference, folder / REFERENCE)
+    runs.log_artifact(version.run_id, folder / REFERENCE)
+    return reference
+
+
+def _make(version: ModelVersion, sample: EvaluationSet, device: str | None, seed: int, folder: Path) -> Reference:
+    title = f"{version.name} version {version.version}"
     log_step("learning what %s does on its validation images, clean and corrupted; later runs find it", title)
     weights = registry.fetch_weights(version, folder / "weights")
-    data = measure_images(open_sample(packed, version, folder / "images"))
+    data = measure_images(sample)
     count = len(data.images)
     corrupted = evaluation_steps.corrupt_images(
         data, count, version.image_size, seed, folder / "corrupted", WITH_DARKNESS

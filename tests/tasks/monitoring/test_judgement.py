@@ -21,9 +21,11 @@ from tasks.monitoring.page import (
     monitoring_metrics,
     monitoring_page,
     monitoring_sentence,
+    told_state,
 )
 from tasks.monitoring.profiles import looks_of
 from tasks.monitoring.reference import Reference
+from tasks.monitoring.score_estimate import ScoreEstimate
 from tasks.monitoring.window import LookedAt, Window, read_found
 from tasks.parameters import MonitoringParams
 from tasks.vision.detections import Detections
@@ -83,10 +85,37 @@ def test_the_page_shows_names_as_they_are_and_the_most_unusual_images(judgement:
     assert "&lt;b&gt;cat" in page
     assert page.count("<figure>") == 12
     assert "brightness drifted" in page
-    assert "**mAP50 is estimated as " in monitoring_markdown(judgement, window)
+    assert "estimated as " in monitoring_markdown(judgement, window)
+    assert "beside its validation images, from confidence 0.25 on" in page
+    assert "Compared from confidence 0.25 on." in monitoring_markdown(judgement, window)
     assert "brightness, contrast" in monitoring_sentence("cats version 1", judgement)
     assert json.loads(json.dumps(monitoring_facts(judgement)))["images"] == 80
     assert monitoring_metrics(judgement)["drifted"] == len(judgement.drifted)
+
+
+@pytest.mark.parametrize(
+    ("score", "told", "state", "drifted"),
+    [
+        (0.50, "mAP50 has fallen: estimated as 0.50 (90 % interval 0.40 to 0.60); 0.69 on the", "Drifted", ("mAP50",)),
+        (0.62, "mAP50 may have fallen: estimated as 0.62 (90 % interval 0.52 to 0.72)", "May have fallen", ()),
+        (0.66, "mAP50 is estimated as 0.66 (90 % interval 0.56 to 0.76)", None, ()),
+    ],
+)
+def test_a_fall_is_sure_if_the_interval_does_not_hold_the_score_of_the_validation(
+    judgement: Judgement, window: Window, score: float, told: str, state: str | None, drifted: tuple[str, ...]
+) -> None:
+    """One that is only possible is told, and by no event."""
+    estimate = ScoreEstimate(score=score, low=score - 0.1, high=score + 0.1, expected=0.69)
+    alone = replace(judgement, estimate=estimate, tests=tuple(replace(test, drifted=False) for test in judgement.tests))
+    assert (told_state(alone), alone.drifted) == (state, drifted)
+    sentence = monitoring_sentence("cats version 1", alone)
+    assert sentence.startswith(
+        "cats version 1 on 80 images, from confidence 0.25 on: traits as on the validation images; "
+    )
+    for text in (sentence, monitoring_page("cats", alone, window, NAMES)):
+        assert told in text
+    assert any(told in each for each in alone.reasons) == (state is not None)
+    assert monitoring_facts(alone)["estimate"]["has_fallen"] == bool(drifted)
 
 
 def test_a_window_of_few_images_says_so(window: Window) -> None:
@@ -117,7 +146,10 @@ def test_a_version_with_few_validation_images_says_that_it_tells_nothing(images:
     judgement = judge_window(few, window, "detect", MonitoringParams())
     assert (judgement.drifted, judgement.estimate, judgement.is_empty) == ((), None, True)
     told = f"nothing can be told, as it has {images} validation images, and 50 are needed. {fix}"
-    assert monitoring_sentence("cats version 1", judgement) == f"cats version 1 on 80 images: {told}"
+    assert (
+        monitoring_sentence("cats version 1", judgement)
+        == f"cats version 1 on 80 images, from confidence 0.25 on: {told}"
+    )
     assert told in monitoring_markdown(judgement, window).replace("\\", "")
     page = monitoring_page("cats version 1", judgement, window, NAMES)
     assert told in page
