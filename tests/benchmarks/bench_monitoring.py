@@ -29,6 +29,7 @@ from tasks.evaluation.version_evaluation import compare_images
 from tasks.files import write_atomically
 from tasks.media.images import read_image, shrink_to_fit
 from tasks.merge.steps import ValidArchive, plan_archives, write_merge
+from tasks.monitoring.drift import compare_profiles
 from tasks.monitoring.judged_images import JudgedImages, judge_images
 from tasks.monitoring.profiles import looks_of, profile_images
 from tasks.monitoring.score_estimate import ScoreEstimate, ScoreEstimator
@@ -39,7 +40,7 @@ from tests.tasks.merge.archives import checked
 
 SEED = 7
 WINDOW, CLEAN_WINDOWS, CORRUPTED_WINDOWS = 50, 200, 8
-FALL, MAX_FALL = 0.1, 0.05
+FALL, MAX_FALL, SIGNIFICANCE = 0.1, 0.05, 0.01
 LEARNT = (None, *WITH_DARKNESS)
 NAMES = (*CORRUPTIONS, DARKNESS)
 LEARNT_DARKNESS = "darkness, learnt"
@@ -172,11 +173,12 @@ def read_sets(part: str, images: EvaluationSet, names: Sequence[str], folder: Pa
 
 
 class Trial(NamedTuple):
-    """What was estimated of a window, and what is true."""
+    """What was estimated of a window, what is true, and whether a trait of it has drifted."""
 
     corruption: str
     estimate: ScoreEstimate
     true: float
+    drifted: bool
 
 
 def try_windows(validated: Sequence[JudgedImages], held_out: Sequence[JudgedImages], least: float) -> list[Trial]:
@@ -196,9 +198,14 @@ def try_windows(validated: Sequence[JudgedImages], held_out: Sequence[JudgedImag
         for _ in range(CORRUPTED_WINDOWS if corruption else CLEAN_WINDOWS):
             window = images.from_confidence(limits).select(rng.integers(0, len(images.profile), WINDOW))
             found = without.get(name, estimator).estimate(window.profile)
-            trials.append(Trial(name, found, estimator.score(window)))
+            tests = compare_profiles(
+                clean.profile, window.profile, len(limits), min_images=WINDOW, significance=SIGNIFICANCE
+            )
+            drifted = any(test.drifted for test in tests)
+            trials.append(Trial(name, found, estimator.score(window), drifted))
             if name == DARKNESS:
-                trials.append(Trial(LEARNT_DARKNESS, estimator.estimate(window.profile), estimator.score(window)))
+                lit = estimator.estimate(window.profile)
+                trials.append(Trial(LEARNT_DARKNESS, lit, estimator.score(window), drifted))
     return trials
 
 
@@ -209,14 +216,19 @@ def summarize(trials: Sequence[Trial]) -> str:
     score = np.array([trial.estimate.score for trial in trials])
     held = [trial.estimate.low <= trial.true <= trial.estimate.high for trial in trials]
     told = np.array([trial.estimate.fall >= MAX_FALL for trial in trials])
+    sure = told & [trial.estimate.high < trial.estimate.expected for trial in trials]
+    drifted = np.array([trial.drifted for trial in trials])
     lost = true[name == ""].mean() - true
-    fell, unharmed = lost >= FALL, (lost < MAX_FALL) & (name != "")
+    fell, unharmed, clean = lost >= FALL, (lost < MAX_FALL) & (name != ""), name == ""
     missed = dict(Counter(name[fell & ~told].tolist()))
-    clean = name == ""
+    counts = ", ".join(
+        f"{title} {told[own].sum()} ({sure[own].sum()} surely, {drifted[own].sum()} by a trait, "
+        f"{(told & ~drifted)[own].sum()} by none) of {own.sum()}"
+        for title, own in (("falls", fell), ("clean", clean), ("corrupted without harm", unharmed))
+    )
     return (
-        f"error {np.abs(score - true).mean():.3f}, {np.mean(held):.1%} in the interval, {told[fell].mean():.1%} of "
-        f"{fell.sum()} falls told (not: {missed}), false alarms: {told[clean].sum()} of {clean.sum()} clean, "
-        f"{told[unharmed].sum()} of {unharmed.sum()} corrupted without harm"
+        f"error {np.abs(score - true).mean():.3f}, {np.mean(held):.1%} in the interval; told to have fallen: {counts}; "
+        f"falls that are missed: {missed}"
     )
 
 
