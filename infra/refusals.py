@@ -128,7 +128,7 @@ def _unknown_names(validator: Any, instance: dict[str, Any], schema: Schema) -> 
     for name in islice(unknown, _MOST_NAMES):
         groups = [each for each in known if _has_name(validator.evolve(schema=known[each]), name, instance[name])]
         near = get_close_matches(name[:_LONGEST_NAME].casefold(), folded)
-        meant = [f"{group}.{name}" for group in groups] or [folded[each] for each in near]
+        meant = [*(folded[each] for each in near), *(f"{group}.{name}" for group in groups)]
         fix = f"Did you mean {' or '.join(meant)}?" if meant else "docs/flows.md has them all."
         for error in validator.descend(instance, False):  # that schema refuses anything
             error.message = f"Expected a parameter of the flow; found {safe_repr(name)}. {fix}"
@@ -136,6 +136,13 @@ def _unknown_names(validator: Any, instance: dict[str, Any], schema: Schema) -> 
 
 
 def _has_name(validator: Any, name: str, value: Any) -> bool:  # noqa: ANN401
-    """Whether a group has a parameter of that name, whatever its value; a name that is refused counts."""
+    """Whether a group has a parameter of that name, whatever its value; a name that is refused counts.
+
+    A mapping that takes any name, such as that of a class, has none.
+    """
+    return _takes_name(validator, name, value) and not _takes_name(validator, f"{name} {name}", value)
+
+
+def _takes_name(validator: Any, name: str, value: Any) -> bool:  # noqa: ANN401
     faults = [error.validator for error in validator.iter_errors({name: value}) if not error.path]
     return set(faults) <= {"not"}  # other faults of the whole are that it is no group, or does not have the name

@@ -199,6 +199,20 @@ def test_an_unknown_parameter_is_refused_with_what_was_meant(given: Schema, told
         validation.validate(asked, SCHEMAS["train_model"], raise_on_error=True)
 
 
+@pytest.mark.parametrize(
+    ("flow", "given", "told"),
+    [
+        ("label_images", {"labelling": {"precison": 0.9}}, "found 'precison'. Did you mean precision?"),
+        ("label_images", {"labelling": {"minimum": 0.9}}, "found 'minimum'. docs/flows.md has them all."),
+        ("run_inference", {"inference": {"in_fligth": 0}}, "found 'in_fligth'. Did you mean in_flight?"),
+    ],
+)
+def test_a_typo_is_a_parameter_of_its_group_and_no_name_of_a_class(flow: str, given: Schema, told: str) -> None:
+    """Mappings such as `take_from`, from a class to its confidence, take any name."""
+    (found,) = validation.validate(given, SCHEMAS[flow], ignore_required=True)
+    assert told in found.message
+
+
 def test_a_field_without_a_description_is_refused_as_before() -> None:
     (told,) = validation.validate({"a": "x"}, {"properties": {"a": {"type": "string", "pattern": "^y"}}})
     assert told.message == "'x' does not match '^y'"
