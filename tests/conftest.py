@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.cvat import CvatStandIn
     from tests.infra.browser import OpenBrowser
+    from tests.infra.receiver import Receiver
 
 LANES = {"stack": "stack", "open_browser": "browser"}  # by the fixture that a test uses, the marker that it gets
 STATE = pytest.StashKey[Path]()
@@ -108,6 +109,15 @@ def cvat() -> "Iterator[CvatStandIn]":
         patch.setenv("CVAT_URL", server.address)
         patch.setenv("CVAT_ACCESS_TOKEN", TOKEN)
         yield server
+
+
+@pytest.fixture
+def receiver(stack: Any) -> "Iterator[Receiver]":
+    """What the stack tells from here on."""
+    from tests.infra.receiver import open_receiver_of
+
+    with open_receiver_of(stack) as opened:
+        yield opened
 
 
 @pytest.fixture

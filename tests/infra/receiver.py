@@ -14,6 +14,8 @@ from pydantic import SecretStr
 from infra import notifications
 from infra.stack_settings import StackSettings
 
+SECRET = "hush-hush"  # a part of its address that nobody else may see
+
 
 @dataclass
 class Receiver:
@@ -29,8 +31,8 @@ class Receiver:
 
 
 @contextmanager
-def open_receiver(secret: str = "") -> Iterator[Receiver]:
-    """Listen until the end of the block; `secret` is part of the address."""
+def open_receiver() -> Iterator[Receiver]:
+    """Listen until the end of the block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -44,7 +46,7 @@ def open_receiver(secret: str = "") -> Iterator[Receiver]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver = Receiver(f"json://127.0.0.1:{server.server_address[1]}/{secret}")
+        receiver = Receiver(f"json://127.0.0.1:{server.server_address[1]}/{SECRET}")
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -29,12 +29,11 @@ from tasks.deployment.refusals import VersionRefusedError
 from tasks.orchestration import events
 from tasks.rendering.links import UiLinks
 from tests.clients import prefect_api
-from tests.infra.receiver import Receiver, open_dripping_receiver, open_receiver
+from tests.infra.receiver import SECRET, Receiver, open_dripping_receiver, open_receiver
 from tests.waiting import eventually
 
 LINKS = UiLinks(prefect="http://studio.example:4200", mlflow="", live="http://studio.example:8003/live")
 RUN = "b9d5a9c4-0000-4000-8000-000000000001"
-SECRET = "hush-hush"
 OF_A_CHECK = "validate-dataset failed"
 VERSION = {"model": "shapes", "version": 3}
 FILE: list[dict[str, Any]] = yaml.safe_load(NOTIFICATIONS.read_text())
@@ -190,15 +189,6 @@ def test_no_service_inherits_the_addresses(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # ---- on the server ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def receiver(stack: StackSettings) -> Iterator[Receiver]:
-    """What the stack tells from here on."""
-    with open_receiver(SECRET) as receiver:
-        register(stack, receiver.address)
-        yield receiver
-        register(stack, "")
 
 
 def register(stack: StackSettings, addresses: str) -> None:
