@@ -38,7 +38,7 @@ FILE = ROOT / "deployments" / "pipelines.yaml"
 BASE = "gpu"  # the deployment of a flow, whose code, queue and form its pipelines share
 TAG = "pipelines.yaml"  # by which those are found that the file no longer lists
 _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
-_RENDERED = "x.zip"  # what stands for the value of a template while parameters are checked
+_RENDERED = ("x.zip", "x")  # an archive and a model: one stands for the value of a template while it is checked
 _CRON_FIELDS = 5  # those of seconds and years run, but not when one reads that they do
 _DEPLOYMENTS_PER_REQUEST = 200
 
@@ -186,8 +186,8 @@ def _find_parameter_faults(pipeline: Pipeline) -> Iterator[str]:
                 validate_user_template(text)
             except (TemplateError, ValueError) as error:
                 yield f"{place}: expected a template that Prefect can fill in, found {safe_repr(text)}: {error}"
-        values = _render(pipeline.parameters | own)
-        for fault in _validate(pipeline.flow, values):
+        whole = pipeline.parameters | own
+        for fault in min((_validate(pipeline.flow, _render(whole, each)) for each in _RENDERED), key=len):
             absent = fault["type"] == "missing" and len(fault["loc"]) == 1
             if fault["loc"][0] in own or (absent and place != "parameters"):
                 found = "" if absent else f", found {safe_repr(fault['input'])}"
@@ -211,13 +211,13 @@ def _validate(flow: str, values: Mapping[str, Any]) -> list[Any]:
     return []
 
 
-def _render(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """The value with something in place of each template, as the server will put the facts of an event there."""
+def _render(value: Any, filled: str) -> Any:  # noqa: ANN401 - JSON
+    """The value with a text in place of each template, as the server will put the facts of an event there."""
     if isinstance(value, dict):
-        return {name: _render(each) for name, each in value.items()}
+        return {name: _render(each, filled) for name, each in value.items()}
     if isinstance(value, list):
-        return [_render(each) for each in value]
-    return _TEMPLATE.sub(_RENDERED, value) if isinstance(value, str) else value
+        return [_render(each, filled) for each in value]
+    return _TEMPLATE.sub(filled, value) if isinstance(value, str) else value
 
 
 def _list_texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - JSON

@@ -17,8 +17,11 @@ def prefect_api(stack: StackSettings) -> httpx.Client:
 
 
 def pause_schedules(stack: StackSettings) -> None:
-    """Have no run begin that no test has started."""
+    """Have no run begin that no test has started, by the clock or after an inference."""
     with prefect_api(stack) as api:
+        for automation in api.post("/automations/filter", json={}).raise_for_status().json():
+            if automation["name"].startswith("monitor-model/each-model-daily "):
+                api.patch(f"/automations/{automation['id']}", json={"enabled": False}).raise_for_status()
         for deployment in api.post("/deployments/filter", json={}).raise_for_status().json():
             for schedule in deployment["schedules"]:
                 address = f"/deployments/{deployment['id']}/schedules/{schedule['id']}"

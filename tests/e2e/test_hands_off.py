@@ -15,9 +15,10 @@ from prefect.client.schemas.objects import FlowRun
 from infra import demo_data
 from infra.pipelines import FILE, read_pipelines, register_pipelines
 from infra.stack_settings import USER, StackSettings
+from tests.clients import pause_schedules
 from tests.flows.steps import champion, served
 from tests.infra.browser import OpenBrowser
-from tests.infra.receiver import Receiver, open_receiver_of
+from tests.infra.receiver import Receiver
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
@@ -40,19 +41,15 @@ def client(stack: object) -> Iterator[SyncPrefectClient]:  # noqa: ARG001
 
 
 @pytest.fixture
-def pipeline(client: SyncPrefectClient, tmp_path: Path) -> Iterator[UUID]:
+def pipeline(stack: StackSettings, client: SyncPrefectClient, tmp_path: Path) -> Iterator[UUID]:
     """The id of the example pipeline, as the file of the project has it."""
     examples = tmp_path / "pipelines.yaml"
     examples.write_text(FILE.read_text().replace("shapes", MODEL))
     register_pipelines(read_pipelines(examples))
+    pause_schedules(stack)
     yield client.read_deployment_by_name(PIPELINE).id
     register_pipelines(read_pipelines())
-
-
-@pytest.fixture
-def receiver(stack: StackSettings) -> Iterator[Receiver]:
-    with open_receiver_of(stack) as opened:
-        yield opened
+    pause_schedules(stack)
 
 
 def runs(client: SyncPrefectClient, pipeline: UUID) -> list[FlowRun]:

@@ -21,11 +21,11 @@ from infra.stack_settings import StackSettings
 from tasks.orchestration import deployed_flows
 from tasks.tracked_evaluation.validation import keep_validation
 from tasks.tracking import registry
-from tests.clients import prefect_api
+from tests.clients import pause_schedules, prefect_api
 from tests.emitted import emitted, events
 from tests.flows.pipelines import children, title
 from tests.flows.test_monitor_model import IMAGES, PARAMS, put
-from tests.infra.receiver import Receiver, open_receiver_of
+from tests.infra.receiver import Receiver
 from tests.paths import ROOT
 from tests.tasks.evaluation.test_validation_matching import all_right
 from tests.waiting import eventually
@@ -37,13 +37,7 @@ Register = Callable[..., dict[str, UUID]]
 
 
 @pytest.fixture
-def receiver(stack: StackSettings) -> Iterator[Receiver]:
-    with open_receiver_of(stack) as opened:
-        yield opened
-
-
-@pytest.fixture
-def register(client: SyncPrefectClient, tmp_path: Path) -> Iterator[Register]:
+def register(stack: StackSettings, client: SyncPrefectClient, tmp_path: Path) -> Iterator[Register]:
     """Registers the examples of the project for another model than shapes; gives their deployments by flow."""
 
     def apply(model: str, **of_schedules: Any) -> dict[str, UUID]:
@@ -66,6 +60,7 @@ def register(client: SyncPrefectClient, tmp_path: Path) -> Iterator[Register]:
 
     yield apply
     register_pipelines(read_pipelines())
+    pause_schedules(stack)
 
 
 def runs(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:

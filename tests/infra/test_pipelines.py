@@ -15,7 +15,18 @@ from prefect.events.schemas.automations import Automation
 
 from infra import pipelines
 from infra.pipelines import FILE, PipelinesError, read_pipelines, register_pipelines
-from tasks.orchestration.events import DATASET_VALIDATED, dataset, emit
+from infra.stack_settings import StackSettings
+from tasks.orchestration.events import (
+    DATASET_VALIDATED,
+    EVENTS,
+    INFERENCE_COMPLETED,
+    dataset,
+    emit,
+    model,
+    prediction,
+    version,
+)
+from tests.clients import pause_schedules
 from tests.waiting import eventually
 
 TRAIN: dict[str, Any] = {
@@ -48,7 +59,7 @@ def test_the_file_of_the_project_is_right_and_shows_each_way_to_start() -> None:
     schedules = [schedule for each in found for schedule in each.schedules]
     assert schedules
     assert all(schedule.active is None for schedule in schedules)
-    assert FILE.read_text().count("\n") < 70
+    assert FILE.read_text().count("\n") < 80
 
 
 @pytest.mark.parametrize(
@@ -108,6 +119,12 @@ def test_a_person_is_asked_for_what_a_pipeline_leaves_open_and_an_event_fills_in
         "triggers": [LANDS | {"parameters": {"archives": ["{{ event.payload.archive }}"]}}],
     }
     assert [each.name for each in read_pipelines(written(tmp_path, asks, filled))] == ["asks", "filled"]
+    model = {"model_name": "{{ event.payload.model }}"}
+    of_any = {"name": "of-any", "flow": "monitor-model", "triggers": [LANDS | {"parameters": model}]}
+    assert read_pipelines(written(tmp_path, of_any))
+    too_long = of_any | {"triggers": [LANDS | {"parameters": {"model_name": "x" * 64 + "{{ event.payload.model }}"}}]}
+    (fault,) = faults(tmp_path, too_long)
+    assert fault.startswith("pipelines.yaml: pipeline 'of-any'.triggers[0].parameters.model_name: ")
 
 
 @pytest.mark.parametrize(
@@ -142,9 +159,11 @@ def test_the_check_says_what_is_wrong_and_fails(
 
 
 @pytest.fixture
-def client(client: SyncPrefectClient) -> Iterator[SyncPrefectClient]:
+def client(stack: StackSettings, client: SyncPrefectClient) -> Iterator[SyncPrefectClient]:
+    register_pipelines(read_pipelines())
     yield client
     register_pipelines(read_pipelines())
+    pause_schedules(stack)
 
 
 def deployed(client: SyncPrefectClient, name: str = "run-pipeline/nightly") -> DeploymentResponse:
@@ -228,3 +247,30 @@ def test_an_archive_that_lands_starts_its_pipeline_under_its_very_name(
     eventually(runs, "a run of the pipeline", 60)
     (run,) = runs()
     assert run.parameters == {"model_name": model, "archives": ["champion+", archive]}
+
+
+def test_each_model_is_monitored_once_a_day_after_a_run_of_inference(client: SyncPrefectClient) -> None:
+    """With the example of the project, which nobody has to adapt."""
+    models = [f"seen-{uuid4().hex[:8]}" for _ in range(2)]
+    for name in (*models, models[0], *models):
+        run = str(uuid4())
+        facts = dict.fromkeys(EVENTS[INFERENCE_COMPLETED].payload, 0) | {"model": name, "run": run}
+        emit(INFERENCE_COMPLETED, prediction(run), payload=facts, key=run, related=[model(name), version(name, 1)])
+    of_pipeline = DeploymentFilter(id=DeploymentFilterId(any_=[deployed(client, "monitor-model/each-model-daily").id]))
+
+    def monitored() -> list[str]:
+        names = [run.parameters["model_name"] for run in client.read_flow_runs(deployment_filter=of_pipeline)]
+        return [name for name in names if name in models]
+
+    eventually(lambda: {*monitored()} == {*models}, "a run for each model", 60)
+    last = f"seen-{uuid4().hex[:8]}"
+    emit(
+        INFERENCE_COMPLETED,
+        prediction(last),
+        payload=dict.fromkeys(EVENTS[INFERENCE_COMPLETED].payload, 0) | {"model": last},
+        key=last,
+        related=[model(last)],
+    )
+    models.append(last)
+    eventually(lambda: last in monitored(), "the run of the last event", 60)
+    assert sorted(monitored()) == sorted(models)

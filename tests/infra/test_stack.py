@@ -26,7 +26,7 @@ from infra.supervisord import Service
 from tasks.serving import model_control
 from tasks.serving.served_model import ServedModel
 from tasks.storage.object_names import Bucket
-from tests.clients import prefect_api
+from tests.clients import pause_schedules, prefect_api
 from tests.waiting import eventually
 
 
@@ -60,6 +60,7 @@ def test_up_mends_what_is_missing_on_a_running_stack(stack: StackSettings) -> No
         assert "stack is up after" in said[-1]
         assert api.get("/deployments/name/undeploy-model/gpu").is_success
         assert automation(api)["trigger"]["within"] == 90
+    pause_schedules(stack)
     assert supervisord.states(stack)["studio"] == "RUNNING"
 
 
