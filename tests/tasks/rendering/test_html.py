@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from tasks.dataset.findings import Finding, Report, Severity, SplitStatistics, Statistics, Verdict
 from tasks.finding_codes import Code
+from tasks.rendering import html
 from tasks.rendering.html import render_page
 from tasks.rendering.markdown import MAX_CHARACTERS, escape_markdown, table, wrap_text
+from tasks.rendering.palette import css_colour
 from tasks.training.events import metric_name
 from tasks.validation.report.markdown import report_markdown, report_sentence
 
@@ -169,3 +171,9 @@ def test_only_long_words_get_places_to_break() -> None:
         "annotations/instances_train.json " * 9
     )
     assert wrap_text("x" * 44) == "<wbr>".join([*["x" * 10] * 4, "xxxx"])
+
+
+def test_what_has_the_colour_of_its_class_has_no_single_one_in_the_legend() -> None:
+    """Also of pages whose first class is drawn in the first of them."""
+    (own,) = re.findall(r"\.legend \.own::before \{(.*)\}", (html._TEMPLATES / "pictures.css").read_text())
+    assert re.findall(r"#\w+", own) == [css_colour(number) for number in range(3)]
