@@ -14,8 +14,9 @@ from tasks.evaluation.labelled_images import EvaluationSet
 from tasks.evaluation.metrics import ClassMetrics, Metrics, shared_classes
 from tasks.evaluation.pictures import draw_matrix, draw_sides, draw_worst
 from tasks.evaluation.robustness import Robustness
+from tasks.evaluation.slices import describe_alike
 from tasks.evaluation.thresholds import Threshold
-from tasks.evaluation.version_evaluation import VersionEvaluation
+from tasks.evaluation.version_evaluation import VersionEvaluation, image_traits
 from tasks.rendering.html import DOCUMENT, PICTURES, render_page
 from tasks.rendering.markdown import escape_markdown, table
 
@@ -39,6 +40,15 @@ _KIND_WORDS = {
     "background": "where nothing is labelled",
     "missed": "a label that no detection comes near",
 }
+_SCALES = (
+    "A score on validation or gold images in these reasons is Ultralytics' own, as a training is measured; it alone "
+    "decides. All other figures of this page are COCO's metrics. So a version has two figures of one measure, which "
+    "differ a little."
+)
+_SCALES_OF_CLASSES = (
+    "A score on validation or gold images in these reasons is the mean over the classes that both versions know; it "
+    "alone decides. All other figures of this page count each image once. So a version has two figures of one measure."
+)
 _MARKDOWN_CLASSES = 30
 _FALL_IMAGES = 6  # of each fall
 
@@ -77,6 +87,7 @@ def evaluation_page(
             (each.sentence, [draw_sides(data, evaluations, number, names) for number in each.images[:_FALL_IMAGES]])
             for each in (refusal.falls if refusal else ())
         ],
+        scales=_SCALES_OF_CLASSES if first.task == "classify" else _SCALES,
         nothing_fell=NOTHING_FELL,
         totals=_totals(first, data),
         metric=next(iter(first.metrics.overall.values)),
@@ -92,6 +103,7 @@ def evaluation_page(
         chart=CHART,
         curves=[(each.version, _curve(each.calibration), _calibration_error(each)) for each in evaluations],
         slices=_slice_rows(evaluations, shared)[:_MOST_SLICES],
+        alike=describe_alike(image_traits(data)),
         shown_rows=_SHOWN_ROWS,
         corruptions=_corruption_rows(evaluations, shared),
         strengths=STRENGTHS,

@@ -106,11 +106,22 @@ def draw_matrix(data: EvaluationSet, evaluation: VersionEvaluation, names: Seque
 
 
 class FoundObjects(NamedTuple):
-    """What counts in an image: detections that are right and wrong, and labels that nothing stands for."""
+    """What counts in an image, as the confusion counts it.
+
+    `right` detections stand for a label of their class, `confused` ones for a label of another class, `false` ones for
+    none; nothing stands for `missed` labels.
+    """
 
     right: Detections
-    wrong: Detections
+    confused: Detections
+    false: Detections
     missed: Detections
+
+    @property
+    def mistakes(self) -> str:
+        """The mistakes by their kinds, such as `2 missed, 1 false`."""
+        kinds = (self.missed, "missed"), (self.confused, "of another class"), (self.false, "false")
+        return ", ".join(f"{len(each)} {kind}" for each, kind in kinds if len(each)) or "no mistake"
 
 
 def sort_objects(evaluation: VersionEvaluation, number: int) -> FoundObjects:
@@ -121,9 +132,11 @@ def sort_objects(evaluation: VersionEvaluation, number: int) -> FoundObjects:
     found = image.predictions.select(matching.place[pairs.row])
     label_class = np.append(matching.label_class, NO_LABEL)  # the last is that of no label
     is_right = found.class_id == label_class[pairs.label]
+    is_false = pairs.label == NO_LABEL
     return FoundObjects(
         right=found.select(is_right),
-        wrong=found.select(~is_right),
+        confused=found.select(~is_right & ~is_false),
+        false=found.select(is_false),
         missed=image.labels.select(np.flatnonzero(~image.ignored)[pairs.missed]),
     )
 
@@ -152,12 +165,13 @@ def _example(data: EvaluationSet, evaluation: VersionEvaluation, number: int, na
 
 def _draw_found(image: Rgb, evaluation: VersionEvaluation, number: int, names: Sequence[str]) -> tuple[int, str, str]:
     """The version, its mistakes in words, and the image with what it found and missed."""
-    right, wrong, missed = sort_objects(evaluation, number)
-    room = max(image.shape) >= _SIDE and len(right) + len(wrong) + len(missed) <= _MOST_NAMED
-    drawn = _draw(image, right, names, named=room, colour=RIGHT)
-    drawn = _draw(drawn, without_scores(missed), names, named=room, colour=ABSENT, dashed=True)
-    drawn = _draw(drawn, wrong, names, colour=WRONG)
-    return evaluation.version, f"{len(missed)} missed, {len(wrong)} wrong", _uri(drawn)
+    objects = sort_objects(evaluation, number)
+    room = max(image.shape) >= _SIDE and sum(map(len, objects)) <= _MOST_NAMED
+    drawn = _draw(image, objects.right, names, named=room, colour=RIGHT)
+    drawn = _draw(drawn, without_scores(objects.missed), names, named=room, colour=ABSENT, dashed=True)
+    for wrong in (objects.confused, objects.false):
+        drawn = _draw(drawn, wrong, names, colour=WRONG)
+    return evaluation.version, objects.mistakes, _uri(drawn)
 
 
 def _draw(

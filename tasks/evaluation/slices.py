@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,31 +38,43 @@ class Slice:
     images: tuple[int, ...]
 
 
+_Values = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
 class _Measure(NamedTuple):
     of: Callable[[ImageTraits], float]
     form: str
+    unit: str
     words: tuple[str, str, str]
 
+    def name(self, values: _Values) -> str:
+        low, high = (format(value, self.form) for value in (values.min(), values.max()))
+        return f"{low if low == high else f'{low} to {high}'}{self.unit}"
 
-_MEASURES = {
+
+_MEASURES: Mapping[str, _Measure] = {
     "brightness": _Measure(
         lambda image: image.brightness,
-        "{:.0f} to {:.0f} of 255",
+        ".0f",
+        " of 255",
         ("dark images", "images of medium brightness", "bright images"),
     ),
     "sharpness": _Measure(
         lambda image: image.sharpness,
-        "{:.2f} to {:.2f}",
+        ".2f",
+        "",
         ("blurred images", "images of medium sharpness", "sharp images"),
     ),
     "image size": _Measure(
         lambda image: image.pixels / 1e6,
-        "{:.2f} to {:.2f} megapixels",
+        ".3g",
+        " megapixels",
         ("small images", "images of medium size", "large images"),
     ),
     "labels in the image": _Measure(
         lambda image: image.labels,
-        "{:.0f} to {:.0f}",
+        ".0f",
+        "",
         ("images with few labels", "images with some labels", "crowded images"),
     ),
 }
@@ -79,7 +91,7 @@ def find_slices(images: Sequence[ImageTraits], groups: Sequence[str] = ()) -> li
     archives = _by_name(ARCHIVE, (image.archive for image in images))
     slices = archives if len(archives) > 1 else []
     for by, measure in _MEASURES.items():
-        slices += _thirds(by, np.array([measure.of(image) for image in images]), measure)
+        slices += _thirds(by, measure, _values(measure, images))
     for pattern in groups:
         named = _by_name(pattern, (_group(group_expression(pattern), image.name) for image in images))
         if len(named) > MAX_GROUPS:
@@ -90,20 +102,39 @@ def find_slices(images: Sequence[ImageTraits], groups: Sequence[str] = ()) -> li
     return slices
 
 
-def _thirds(by: str, values: np.ndarray[tuple[int], np.dtype[np.float64]], measure: _Measure) -> Iterator[Slice]:
-    """The images with the lowest values, those in the middle and those with the highest; equal values stay together."""
+def describe_alike(images: Sequence[ImageTraits]) -> list[str]:
+    """Return by which measures no slices are made, because all images are alike, such as `brightness (90 of 255)`."""
+    alike = []
+    for by, measure in _MEASURES.items():
+        values = _values(measure, images)
+        if len(values) and not any(_thirds(by, measure, values)):
+            alike.append(f"{by} ({measure.name(values)})")
+    return alike
+
+
+def _values(measure: _Measure, images: Sequence[ImageTraits]) -> _Values:
+    return np.array([measure.of(image) for image in images], np.float64)
+
+
+def _thirds(by: str, measure: _Measure, values: _Values) -> Iterator[Slice]:
+    """The images with the lowest values, those in the middle and those with the highest.
+
+    Values that are equal, or that a person reads as equal, stay together.
+    """
     if not len(values):
         return
     edges = np.quantile(values, [1 / 3, 2 / 3], method="lower")
     part = np.searchsorted(edges, values)
-    numbers = np.unique(part).tolist()
-    low, middle, high = measure.words
-    for number in numbers:
+    members: dict[str, list[int]] = {}
+    for number in np.unique(part).tolist():
         images = np.flatnonzero(part == number)
-        if len(images) < len(values):
-            name = measure.form.format(values[images].min(), values[images].max())
-            words = low if number == numbers[0] else high if number == numbers[-1] else middle
-            yield Slice(by=by, name=name, words=words, images=tuple(images.tolist()))
+        members.setdefault(measure.name(values[images]), []).extend(images.tolist())
+    low, middle, high = measure.words
+    first, last = next(iter(members)), next(reversed(members))
+    if first != last:
+        for name, numbers in members.items():
+            words = low if name == first else high if name == last else middle
+            yield Slice(by=by, name=name, words=words, images=tuple(sorted(numbers)))
 
 
 def _by_name(by: str, names: Iterator[str]) -> list[Slice]:

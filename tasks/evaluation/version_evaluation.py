@@ -86,7 +86,7 @@ def evaluate_version(
     images = compare_images(task, class_names, data, predictions)
     matching = match(images)
     metrics = _metrics(images, len(data.class_names), task)
-    slices = find_slices(_traits(data), evaluation.groups)
+    slices = find_slices(image_traits(data), evaluation.groups)
     count = len(data.class_names)
     goal = Goal(precision=evaluation.min_precision, recall=evaluation.min_recall)
     thresholds = class_thresholds(matching, goal, len(images), evaluation.seed)
@@ -115,6 +115,21 @@ def evaluate_version(
         ),
         images=images,
     )
+
+
+def image_traits(data: EvaluationSet) -> list[ImageTraits]:
+    """Return what each image of a set is like, in order."""
+    return [
+        ImageTraits(
+            archive=image.archive,
+            name=image.name,
+            brightness=float(np.frombuffer(image.stats.thumbnail, np.uint8).mean()),
+            sharpness=image.stats.sharpness,
+            pixels=image.stats.width * image.stats.height,
+            labels=len(image.rows),
+        )
+        for image in data.images
+    ]
 
 
 def measure_robustness(
@@ -207,20 +222,6 @@ def _with_classes(detections: Detections, ids: Sequence[int | None]) -> Detectio
     table = np.array([-1 if number is None else number for number in ids], np.int32)
     classes = table[detections.class_id]
     return replace(detections, class_id=classes).select(classes >= 0)
-
-
-def _traits(data: EvaluationSet) -> list[ImageTraits]:
-    return [
-        ImageTraits(
-            archive=image.archive,
-            name=image.name,
-            brightness=float(np.frombuffer(image.stats.thumbnail, np.uint8).mean()),
-            sharpness=image.stats.sharpness,
-            pixels=image.stats.width * image.stats.height,
-            labels=len(image.rows),
-        )
-        for image in data.images
-    ]
 
 
 def _metrics(images: Sequence[ComparedImage], count: int, task: str) -> ClassMetrics:

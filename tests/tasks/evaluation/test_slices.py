@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.errors import StudioError
-from tasks.evaluation.slices import NO_GROUP, ImageTraits, find_slices
+from tasks.evaluation.slices import NO_GROUP, ImageTraits, describe_alike, find_slices
 
 
 def traits(number: int, archive: str = "a.zip", name: str = "", brightness: float = 0.0) -> ImageTraits:
@@ -24,6 +24,20 @@ def test_images_are_cut_into_thirds_where_they_differ() -> None:
         ("brightness", "3 to 5 of 255", (3, 4, 5)),
         ("brightness", "6 to 8 of 255", (6, 7, 8)),
     ]
+
+
+def test_images_that_a_person_reads_as_equal_stay_together() -> None:
+    """Thirds of 100.0 to 100.3 would all be named `100 of 255`, and one would stand for the others on the page."""
+    levels = [100.0, 100.1, 100.2, 100.3]
+    images = [traits(number, brightness=level) for number, level in enumerate(levels)]
+    assert find_slices(images) == []
+    assert "brightness (100 of 255)" in describe_alike(images)
+    images.append(traits(4, brightness=120))
+    assert [(each.name, each.words, each.images) for each in find_slices(images)] == [
+        ("100 of 255", "dark images", (0, 1, 2)),
+        ("100 to 120 of 255", "bright images", (3, 4)),
+    ]
+    assert describe_alike(images) == ["sharpness (1.00)", "image size (0.3 megapixels)", "labels in the image (2)"]
 
 
 def test_a_pattern_groups_by_the_names_and_archives_stand_apart() -> None:

@@ -269,7 +269,8 @@ def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
     assert not re.search(r"<script|style=|https?:", html)
     links = set(re.findall(r'href="#(cell-\d+-\d+)"', html))
     assert links == set(re.findall(r'id="(cell-\d+-\d+)"', html)) == {"cell-1-2", "cell-2-3"}
-    assert html.count("version 3: 0 missed, 1 wrong<") == html.count("version 3: 1 missed, 0 wrong<") == 1
+    assert html.count("version 3: 1 of another class<") == html.count("version 3: 1 missed<") == 1
+    assert html.count("version 3: no mistake<") == 2  # of the other version
     assert "Not promised: at most 5 % of the objects of class cat are missed. Here 1 of 2 were missed" in html
     facts = json.loads(json.dumps(page.evaluation_facts("shapes", data, [first])))
     (own,) = facts["versions"]
@@ -280,6 +281,40 @@ def test_the_page_shows_each_mistake_and_runs_nothing(tmp_path: Path) -> None:
     metrics = page.evaluation_metrics(data, first)
     assert metrics["evaluation/a.zip/val/mAP50"] == pytest.approx(first.metrics.overall.values["mAP50"])
     assert HOSTILE not in page.evaluation_markdown("shapes", data, [first], [HOSTILE], kept=True)
+
+
+def test_a_bad_image_says_how_much_was_missed_false_or_of_another_class(tmp_path: Path) -> None:
+    """Found twice is false, and so is what lies off every label."""
+    data = unpacked(tmp_path, "detect")
+    (first, *others) = perfect(data, "detect")
+    boxes = np.concatenate([first.xyxy, first.xyxy + 1, first.xyxy - 16])
+    crowd = replace(
+        first, xyxy=boxes, confidence=np.array([0.9, 0.85, 0.8], np.float32), class_id=np.array([1, 1, 0], np.int32)
+    )
+    result = evaluated(data, "detect", [crowd, *others])
+    result = replace(result, confidence=dict.fromkeys(result.confidence, 0.5))
+    assert sort_objects(result, 0).mistakes == "1 of another class, 2 false"
+    result = replace(result, confidence=dict.fromkeys(result.confidence, 0.95))
+    assert sort_objects(result, 0).mistakes == "1 missed"
+
+
+@pytest.mark.parametrize(("task", "words"), [("detect", "COCO's metrics"), ("classify", "count each image once")])
+def test_the_page_of_a_refusal_says_which_of_two_figures_is_which(tmp_path: Path, task: str, words: str) -> None:
+    data = unpacked(tmp_path, task)
+    both = [evaluated(data, task, perfect(data, task))] * 2
+    refusal = page.Refusal(reasons=["Expected a score."], falls=())
+    html = unescape(page.evaluation_page("shapes", data, both, [], 0, refusal))
+    assert f"All other figures of this page {'are ' if task == 'detect' else ''}{words}" in html
+    assert "All other figures" not in page.evaluation_page("shapes", data, both, [], 0)
+
+
+def test_the_page_says_by_what_images_are_not_cut_because_they_are_alike(tmp_path: Path) -> None:
+    data = unpacked(tmp_path, "detect")
+    grey = data.images[0].stats._replace(thumbnail=bytes([90] * 256))
+    alike = replace(data, images=tuple(replace(each, stats=grey) for each in data.images))
+    for images, told in ((data, "sharpness"), (alike, "brightness (90 of 255), sharpness")):
+        html = page.evaluation_page("shapes", images, [evaluated(images, "detect", perfect(images, "detect"))], [], 0)
+        assert f"All images are alike in {told} (1.00), image size (0.0041 megapixels), labels in the image (1)" in html
 
 
 def test_versions_with_different_classes_are_compared_over_those_that_all_know(tmp_path: Path) -> None:
@@ -337,14 +372,15 @@ def test_pictures_tell_right_wrong_and_missed_objects_apart(tmp_path: Path, task
     data = unpacked(tmp_path, task)
     found = perfect(data, task)
     whole = sort_objects(evaluated(data, task, found), 0)
-    assert [len(each) for each in whole] == [1, 0, 0]
+    assert [len(each) for each in whole] == [1, 0, 0, 0]
+    assert whole.mistakes == "no mistake"
     if task == "classify":
         return
     wrong = replace(found[0], class_id=1 - found[0].class_id)
     nothing = found[1].select(np.zeros(len(found[1]), np.bool_))
     result = evaluated(data, task, [wrong, nothing, *found[2:]])
-    assert [[len(each) for each in sort_objects(result, number)] for number in (0, 1)] == [[0, 1, 0], [0, 0, 1]]
+    assert [[len(each) for each in sort_objects(result, number)] for number in (0, 1)] == [[0, 1, 0, 0], [0, 0, 0, 1]]
     picture = draw_sides(data, [result], 1, data.class_names)
-    assert picture.found[0][1] == "1 missed, 0 wrong"
+    assert picture.found[0][1] == "1 missed"
     jpeg = base64.b64decode(picture.found[0][2].partition(",")[2])
     assert Image.open(BytesIO(jpeg)).size == (400, 400)  # the file has 64, and letters would hide it

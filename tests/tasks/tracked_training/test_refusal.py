@@ -91,8 +91,7 @@ def test_a_refusal_names_what_fell_where_it_was_worse(explained: Explained) -> N
     assert f"]({ADDRESS})" in promotion_markdown(told)
     (page,) = explained.pages
     assert all(
-        part in page
-        for part in ("a.zip, b.zip, split val", "Worse.", "images/val/4.jpg", "version 1: 0 missed, 0 wrong")
+        part in page for part in ("a.zip, b.zip, split val", "Worse.", "images/val/4.jpg", "version 1: no mistake")
     )
     of_gold = explained.of(decision(worse_on=(GOLD,)))
     assert "archive" not in of_gold.falls[0]
