@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -80,22 +80,26 @@ class _Document:
         yield from self._frames()
 
     def _frames(self) -> Iterator[AnnotatedImage]:
-        """Yield the frames of tracks: a project has a folder of them for each subset, and each task counts from 0."""
-        tasks: defaultdict[str, set[str]] = defaultdict(set)
+        """Yield the frames of tracks: a project has a folder of them for each subset.
+
+        CVAT goes on counting in the next task of a subset, as it names the pictures.
+        """
+        tasks: defaultdict[str, defaultdict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         frames: defaultdict[tuple[str, int], list[Element]] = defaultdict(list)
         for track in self.root.iter("track"):
             self.log.add("not kept: which objects of a track are the same", f"track {track.get('id', '')}")
             subset = track.get("subset", "")
-            tasks[subset].add(track.get("task_id", ""))
             for each in track:
                 frame = to_number(each.get("frame"))
                 if frame is not None and each.get("outside") != "1":
                     each.attrib |= {key: track.get(key, "") for key in ("label", "group_id")}
                     frames[subset, int(frame)].append(each)
+                    tasks[subset][int(frame)].add(track.get("task_id", ""))
+        mixed = {subset for subset, own in tasks.items() if _are_mixed([own[frame] for frame in sorted(own)])}
         for (subset, number), items in sorted(frames.items()):
             name = f"{subset}/frame_{number:06d}".removeprefix("/")
             log = self.log.at(name)
-            if len(tasks[subset]) > 1:
+            if subset in mixed:
                 log.add("left out: an object in a frame that several tasks number alike (export each task)", len(items))
                 shapes = []
             else:
@@ -203,6 +207,15 @@ _MAKERS = {
     "mask": _Document.mask,
     "skeleton": _Document.skeleton,
 }
+
+
+def _are_mixed(tasks: Sequence[set[str]]) -> bool:
+    """Return whether tasks number frames alike, by the tasks of each frame that has objects, in order.
+
+    It is enough that the frames of one lie between those of another: nobody knows then whose picture one is.
+    """
+    turns = [task for task, _ in groupby(chain.from_iterable(tasks))]
+    return any(len(own) > 1 for own in tasks) or len(turns) > len({*turns})
 
 
 def _points(item: Element) -> Floats:

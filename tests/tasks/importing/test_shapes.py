@@ -2,7 +2,9 @@
 
 import json
 import math
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import StudioError
-from tasks.importing.importer import UnusableArchiveError
-from tests.tasks.importing.sources import HEIGHT, WIDTH, jpeg
+from tasks.importing.importer import UnusableArchiveError, import_archive
+from tasks.parameters import ImportParams
+from tests.tasks.importing.sources import HEIGHT, WIDTH, jpeg, write_zip
 from tests.tasks.importing.test_round_trip import imported
 
 Files = dict[str, bytes | str]
@@ -315,27 +318,56 @@ def test_outlines_of_one_group_of_datumaro_are_one_object_and_other_groups_and_l
 
 
 @pytest.mark.parametrize(
-    ("subsets", "objects"),
-    [(("Train", "night"), {"cat": 1, "dog": 1}), (("Train", "Train"), {})],
-    ids=["in a folder each", "written over each other"],
+    ("subsets", "of_cat", "of_dog", "objects"),
+    [
+        (("Train", "night"), [0, 1], [0, 1], {"cat": 2, "dog": 2}),
+        (("Train", "Train"), [0, 1], [2, 3], {"cat": 2, "dog": 2}),
+        (("Train", "Train"), [0, 1], [0, 1], {}),
+        (("Train", "Train"), [0, 2], [1, 3], {}),
+    ],
+    ids=["in a folder each", "counted on", "counted alike", "between each other"],
 )
 def test_tracks_of_the_tasks_of_a_cvat_project_are_of_frames_of_their_own(
-    subsets: tuple[str, str], objects: dict[str, int]
+    subsets: tuple[str, str], of_cat: list[int], of_dog: list[int], objects: dict[str, int]
 ) -> None:
-    """A cow in a frame that one task alone has stays; nothing that was labelled becomes background."""
-    box = '<box frame="0" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+    """CVAT counts on in the next video of a subset. A cow elsewhere stays; nothing that was labelled is background."""
+    box = '<box frame="{}" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+    labelled = [("cat", subsets[0], of_cat), ("dog", subsets[1], of_dog)]
     tracks = "".join(
-        f'<track label="{label}" task_id="{at}" subset="{subset}">{box}</track>'
-        for at, (label, subset) in enumerate(zip(("cat", "dog"), subsets, strict=True))
+        f'<track label="{label}" task_id="{at}" subset="{subset}">{"".join(map(box.format, frames))}</track>'
+        for at, (label, subset, frames) in enumerate(labelled)
     )
     cow = '<track label="cow" task_id="2" subset="Test"><box frame="0" xtl="1" ytl="1" xbr="9" ybr="9"/></track>'
-    pictures = {f"images/{subset}/frame_000000.jpg": jpeg(at) for at, subset in enumerate(sorted({*subsets, "Test"}))}
+    shown = sorted({(subset, frame) for _, subset, frames in labelled for frame in frames} | {("Test", 0)})
+    pictures = {f"images/{subset}/frame_{frame:06d}.jpg": jpeg(at) for at, (subset, frame) in enumerate(shown)}
     files: Files = {**pictures, "annotations.xml": f"<annotations>{tracks}{cow}</annotations>"}
     summary, _, _ = imported(files, background=not objects)
     told = "left out: an object in a frame that several tasks number alike (export each task)"
     assert summary.objects == {**objects, "cow": 1}
-    assert sum(summary.images.values()) == len(summary.objects)
-    assert summary.changes.get(told, 0) == (0 if objects else 2)
+    assert sum(summary.images.values()) == sum(summary.objects.values())
+    assert summary.changes.get(told, 0) == (0 if objects else 4)
+
+
+def test_two_exports_of_cvat_in_one_zip_keep_frames_of_one_name_apart(tmp_path: Path) -> None:
+    """Each task's own export begins at frame_000000: a second video neither replaces the first nor takes its labels."""
+    files: Files = {}
+    for at, label in enumerate(("cat", "dog")):
+        boxes = "".join(f'<box frame="{frame}" xtl="1" ytl="1" xbr="9" ybr="9"/>' for frame in (0, 1))
+        files[f"video-{at}/annotations.xml"] = f'<annotations><track label="{label}">{boxes}</track></annotations>'
+        files |= {f"video-{at}/images/frame_{frame:06d}.jpg": jpeg(10 * at + frame) for frame in (0, 1)}
+    target = tmp_path / "made.zip"
+    summary = import_archive(write_zip(tmp_path / "source.zip", files), target, ImportParams(), {})
+    with zipfile.ZipFile(target) as archive:
+        origins = json.loads(archive.read("provenance.json"))["images"]
+        rows = {
+            source: archive.read(name.replace("images/", "labels/").replace(".jpg", ".txt")).decode()
+            for name, source in origins.items()
+        }
+        assert all(archive.read(name) == files[source] for name, source in origins.items())
+    assert {source: row.partition(" ")[0] for source, row in rows.items()} == {
+        f"video-{at}/images/frame_{frame:06d}.jpg": str(at) for at in (0, 1) for frame in (0, 1)
+    }
+    assert not any(change.startswith("left out") for change in summary.changes)
 
 
 DESCRIBED: dict[str, tuple[dict[str, object], str, str, str]] = {
