@@ -6,7 +6,7 @@ may be a folder (taken with all folders below it), a `.txt` list of images, or s
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tasks.dataset.archive import Archive, ArchiveError
@@ -20,6 +20,7 @@ from tasks.errors import safe_repr
 from tasks.finding_codes import Code
 
 MAX_LIST_BYTES = 32 * 2**20
+_MAX_PARTS = 20  # of a path of another machine that are looked for
 _SPLIT_OF_FOLDER = {key: split for split, keys in SPLIT_KEYS.items() for key in keys}
 
 
@@ -165,7 +166,7 @@ def _images_of_split(
     for written in description.splits[split]:
         path = _locate(written, description.folder, archive)
         if path is None:
-            faults.append(_not_there(split, written, description))
+            faults.append(_not_there(split, written, description, archive))
         elif path in seen:
             continue
         elif path in archive.entries:
@@ -213,13 +214,22 @@ def _split_path(written: str, folder: str) -> str | None:
     return path.removeprefix("../") if path is not None and written.startswith("../") else path
 
 
-def _not_there(split: str, written: str, description: DataYaml) -> Finding:
+def _not_there(split: str, written: str, description: DataYaml, archive: Archive) -> Finding:
     """Roboflow names a test folder even if the export has none, so for the optional test this is a warning."""
     path = _split_path(written, description.folder)
     harmless = split == "test" and path is not None and not path.startswith("..")
+    own = next((end for end in _ends(written) if _locate(end, description.folder, archive)), None)
     fix = f"Write the path from data.yaml to the images, such as '{split}: images/{split}'."
+    if own is not None:
+        fix = f"Write {safe_repr(own, 200)}, which this archive has, in its place."
     expected = f"a folder or .txt list of this archive for {split}"
     return (warning if harmless else error)(Code.YAML_PATH, expected, safe_repr(written), fix, path=description.file)
+
+
+def _ends(written: str) -> Iterator[str]:
+    """Yield the ends of a path of another machine, the longest first: the archive may have one of them."""
+    parts = written.strip().replace("\\", "/").rsplit("/", _MAX_PARTS)
+    return ("/".join(parts[at:]) for at in range(1, len(parts)) if parts[at])
 
 
 def _read_list(
@@ -243,7 +253,8 @@ def _read_list(
         return images, [], []
     number, first = absent[0]
     found = f"{len(absent)} of {len(lines)} names without an image, such as {safe_repr(first)}"
-    fix = "Write paths from the archive's top, such as images/train/a.jpg, and take out the rest."
+    own = next((end for end in _ends(first) if _resolve_listed_image(end, folders, archive)), "images/train/a.jpg")
+    fix = f"Write paths from the archive's top, such as {safe_repr(own, 200)}, and take out the rest."
     problem = error(Code.YAML_PATH, "images of this archive in the list", found, fix, path=name, line=number)
     return images, [line for _, line in absent], [problem]
 

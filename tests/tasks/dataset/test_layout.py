@@ -67,6 +67,36 @@ BAD_YAML: dict[str, tuple[Content, str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("written", "fixes"),
+    [
+        ("/home/me/ds/images/val", ["Write 'images/val', which this archive has"]),
+        ("[/a/images/val, 'D:\\b\\images\\train']", ["Write 'images/val', which", "Write 'images/train', which"]),
+        ("/home/me/val.txt", ["Write 'val.txt', which this archive has"]),
+        (f"{'/a' * 50_000}/images/val", ["Write 'images/val', which this archive has"]),
+        ("/home/me/photos", ["Write the path from data.yaml to the images, such as 'val: images/val'"]),
+        ("/home/me/", ["such as 'val: images/val'"]),
+    ],
+    ids=["a folder", "a list", "a list of images", "a very deep one", "a folder that is not there", "no name"],
+)
+def test_a_path_of_another_machine_is_refused_with_the_one_that_is_meant(
+    tmp_path: Path, written: str, fixes: list[str]
+) -> None:
+    report = check(tmp_path, good(yaml=TAIL.replace("images/val", written)) | {"val.txt": "images/val/b.jpg"})
+    told = [finding.message for finding in report.findings if finding.code == "yaml-path"]
+    assert len(told) == len(fixes)
+    assert all(fix in message for fix, message in zip(fixes, told, strict=True))
+
+
+def test_a_list_of_absolute_names_says_how_to_write_them(tmp_path: Path) -> None:
+    listed = {"val.txt": "/home/me/images/val/b.jpg"}
+    report = check(tmp_path, good(yaml=TAIL.replace("images/val", "val.txt")) | listed)
+    (finding,) = report.findings
+    assert (finding.code, finding.path, finding.line) == ("yaml-path", "val.txt", 1)
+    assert "found 1 of 1 names without an image, such as '/home/me/images/val/b.jpg'" in finding.message
+    assert "such as 'images/val/b.jpg'" in finding.message
+
+
 @pytest.mark.parametrize(("yaml", "code"), BAD_YAML.values(), ids=BAD_YAML)
 def test_a_faulty_description_gives_its_code(tmp_path: Path, yaml: Content, code: str) -> None:
     report = check(tmp_path, good(yaml=yaml))
