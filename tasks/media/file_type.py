@@ -21,6 +21,8 @@ from tasks.media.jpeg_segments import (
 )
 
 HEAD_BYTES = 400
+# Offsets of 64 bits, for files of more than 4 GiB: nothing here reads them.
+BIG_TIFF = (b"II+\0", b"MM\0+")
 # FF00 is no marker: libjpeg skips it. Bounded, because a file may hold nothing else.
 _NEXT_MARKER = re.compile(rb"(?:\xff{1,65536}+\x00){0,1000}+\xff{1,65536}+[^\x00\xff]")
 # A comment ends at either end of line, as in OpenCV.
@@ -69,7 +71,7 @@ def image_size(data: bytes | mmap) -> tuple[int, int] | None:
 def _is_image(head: bytes) -> bool:
     signatures = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", _CODESTREAM)
     return (
-        head.startswith(signatures)
+        head.startswith((*signatures, *BIG_TIFF))
         or (head[:2] == b"BM" and head[6:10] == bytes(4))
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or (head[4:8] == b"ftyp" and head[8:12] in {b"avif", b"avis"})

@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tasks.media.decode_cost import MAX_CHUNKS, too_costly
+from tasks.media.file_type import BIG_TIFF
 from tasks.media.jpeg_segments import APP1, MAX_SEGMENTS, START_OF_SCAN, jpeg_segments
 
 # Pillow itself refuses a header that claims more than this.
@@ -83,6 +84,8 @@ def read_header(data: bytes) -> Header:
     Raises:
         HeaderError: There is none, or the image is too costly to decode.
     """
+    if data[:4] in BIG_TIFF:
+        raise HeaderError("an ordinary TIFF, which any file of less than 4 GiB can be", "a BigTIFF")
     if costly := too_costly(data):
         raise HeaderError("an image that decodes in the time of an ordinary one", costly)
     try:

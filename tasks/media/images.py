@@ -13,7 +13,7 @@ from tasks.files import write_atomically
 from tasks.media import avif
 from tasks.media.decode_cost import too_costly
 from tasks.media.errors import MediaError
-from tasks.media.file_type import image_size
+from tasks.media.file_type import BIG_TIFF, image_size
 from tasks.vision.geometry import Rgb
 
 MAX_PIXELS = 150_000_000
@@ -106,7 +106,12 @@ def check_pixels(data: bytes | mmap) -> tuple[int, int]:
     """
     size = image_size(data)
     if size is None:
-        raise MediaError(_unreadable("no header of a known picture format" if len(data) else "an empty file"))
+        found = (
+            "a BigTIFF, where an ordinary TIFF would do"
+            if data[:4] in BIG_TIFF
+            else "no header of a known picture format"
+        )
+        raise MediaError(_unreadable(found if len(data) else "an empty file"))
     if not 0 < size[0] * size[1] <= MAX_PIXELS:
         raise MediaError(
             f"expected 1 to {MAX_PIXELS:,} pixels, found {size[0]}x{size[1]} in the header; "

@@ -11,6 +11,9 @@ import simplejpeg
 from PIL import Image
 
 from tasks.dataset.image_stats import ImageStats, check_image, format_findings, is_image, is_unsupported_image
+from tasks.media.errors import MediaError
+from tasks.media.file_type import MediaKind, sniff_kind
+from tasks.media.images import decode_image
 from tests.tasks.dataset.archives import huge_png, image
 
 ENDINGS = [".jpg", ".png", ".bmp", ".tif", ".webp"]
@@ -331,6 +334,21 @@ def test_images_that_training_does_not_read_are_named() -> None:
     assert "convert it to JPEG or PNG" in findings[0].message
     assert [name for name in names if is_unsupported_image(name)] == ["b/photo.HEIC", "a.gif"]
     assert format_findings(["a.jpg", "data.yaml"]) == []
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+def test_a_big_tiff_is_refused_by_all_that_read_images(order: str) -> None:
+    """Its cost and its orientation are not read, so an archive with one is not valid either."""
+    data = saved("TIFF", big_tiff=True)
+    assert data[:4] == b"II+\0"
+    if order == "MM":
+        data = b"MM\0+" + data[4:]
+    (finding,) = check_image(data, "a.tif")[1]
+    assert finding.code == "image-unreadable"
+    assert "Expected an ordinary TIFF, which any file of less than 4 GiB can be, found a BigTIFF" in finding.message
+    with pytest.raises(MediaError, match="found a BigTIFF, where an ordinary TIFF would do; save it again"):
+        decode_image(data)
+    assert sniff_kind("photo", data[:400]) is MediaKind.IMAGE
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
