@@ -85,7 +85,9 @@ class RunLine:
         """Whether it is likely to have left a page; asking the store about each line would be a request a line."""
         flow, state = self.run.flow, self.run.state
         has_one = REFUSED in state.message if flow == "register-model" else flow in run_pages.FLOWS
-        return has_one and (state.completed or state.state == INVALID)
+        # What was imported, labelled or reviewed and is invalid: the message has the address of its report.
+        is_told = f"{self.run.id}/report.html" in state.message
+        return has_one and (state.completed or state.state == INVALID or is_told)
 
 
 def run_lines(choice: RunChoice, runs: list[ListedRun], parents: Collection[UUID] | None) -> list[RunLine]:

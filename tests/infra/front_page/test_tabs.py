@@ -283,6 +283,7 @@ def test_an_imported_archive_says_what_it_was_made_from_and_what_was_lost(
     assert f"from <code>sources/a.zip</code> (cvat), SHA-256 <code>{'e' * 64}</code>" in facts
     told = ["9 times not kept: flag occluded", "3 times left out: a &lt;polyline&gt;"]
     assert "cells version 3 in 2 of 3 images" in facts
+    assert re.search(r'</code>, <a href="[^"]*/runs/flow-run/f" target="_blank" rel="noopener">see the run</a>', facts)
     assert ("nothing lost" in facts, re.findall("<li>(.*?)</li>", facts)) == (not changes, told if changes else [])
 
 
