@@ -7,6 +7,7 @@ torch's and Ultralytics' models.
 import os
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from tasks.errors import StudioError, safe_repr
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+_MOST_GROWTH = 20  # of a file when it is unpacked
 
 
 class WeightsError(StudioError):
@@ -39,6 +41,7 @@ def open_model(model: str) -> Any:  # noqa: ANN401 - ultralytics ships no types
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about formats that it then refuses
+            _require_unpacked_size(Path(model))
             loaded: Any = YOLO(model)
         _require_served(loaded, tasks.BaseModel)
         loaded.model.names = _numbered_names(getattr(loaded.model, "names", None))
@@ -66,6 +69,20 @@ def _numbered_names(names: object) -> dict[int, str]:
             f"{safe_repr(names)}. Set `names` of the model and save the weights again."
         )
     return {int(number): str(numbered[number]) for number in sorted(numbered, key=int)}
+
+
+def _require_unpacked_size(path: Path) -> None:
+    """Refuse a file that claims to unpack to very much more: torch takes as much memory as each part claims."""
+    if not zipfile.is_zipfile(path):  # as torch wrote it before 1.6, or none yet
+        return
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as parts:
+        unpacked = sum(part.file_size for part in parts.infolist())
+    if unpacked > _MOST_GROWTH * size:
+        raise WeightsError(
+            f"Expected weights that unpack to at most {_MOST_GROWTH} times their {size:,} bytes, found {unpacked:,} "
+            f"bytes in {path.name!r}. Load it with torch and save it again: torch.save compresses nothing."
+        )
 
 
 def _require_served(model: Any, yolo: Any) -> None:  # noqa: ANN401

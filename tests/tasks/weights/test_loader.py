@@ -1,6 +1,9 @@
 """No loader runs what a .pt file holds, and no process that loads one is given a key."""
 
+import io
 import sys
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +38,15 @@ def mark(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mark") / "here"
 
 
+def deflated(weights: bytes) -> bytes:
+    """The same zip with parts that are compressed, as an ordinary packer writes them."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(weights)) as stored, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    return buffer.getvalue()
+
+
 def written(folder: Path, body: bytes, name: str = "evil.pt") -> Path:
     path = folder / name
     path.write_bytes(body)
@@ -54,6 +66,20 @@ def test_the_files_do_harm_where_a_loader_obeys(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     torch.load(written(tmp_path, saved(checkpoint(optimizer=Command(mark)))), weights_only=False)
     assert mark.exists()
+
+
+def test_compressed_weights_are_weights_and_those_that_unpack_to_gigabytes_are_refused_unread(tmp_path: Path) -> None:
+    """torch reads parts that somebody has deflated, into as much memory as the directory of the zip claims."""
+    path = written(tmp_path, deflated(saved(checkpoint())), "small.pt")
+    assert open_model(str(path)).model.names[0]
+    path.write_bytes(deflated(saved({"model": None, "zeros": torch.zeros(2**24)})))
+    tracemalloc.start()
+    with pytest.raises(
+        WeightsError, match=r"unpack to at most 20 times their [\d,]+ bytes, found 67[\d,]+ bytes in 'small"
+    ):
+        open_model(str(path))
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
 
 
 def test_official_weights_without_a_network_say_what_was_tried_and_what_to_do(
