@@ -1,15 +1,19 @@
 """Outputs of the served graph as detections that reach the run's thresholds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
+from tasks.errors import safe_repr
 from tasks.parameters import InferenceParams
 from tasks.serving.pre_postprocess import Outputs, postprocess
 from tasks.serving.served_model import ServedModel
 from tasks.vision.detections import Detections, VideoPosition
 from tasks.vision.geometry import Floats, Letterbox
+
+MOST_THRESHOLDS = 20  # that a person is told
 
 
 def to_detections(
@@ -58,3 +62,18 @@ def class_thresholds(names: Sequence[str], params: InferenceParams) -> Floats:
         )
     thresholds = [params.class_confidence.get(name, params.least_confidence) for name in names]
     return np.asarray(thresholds or [params.least_confidence], np.float32)
+
+
+def list_thresholds(thresholds: Mapping[str, float]) -> str:
+    """Return from which confidence the detections of each class count, of at most `MOST_THRESHOLDS` of them."""
+    told = [f"{value:.3f} for {safe_repr(name)}" for name, value in islice(thresholds.items(), MOST_THRESHOLDS)]
+    more = len(thresholds) - len(told)
+    return ", ".join(told) + (f" and others for {more:,} more classes" if more else "")
+
+
+def describe_thresholds(params: InferenceParams) -> str:
+    """Return from which confidence detections of a run with these parameters count, and where that comes from."""
+    least = f"from {params.least_confidence:g}"
+    own = params.class_confidence
+    told = f"from {list_thresholds(own)}; other classes {least}" if own else least
+    return f"{told}. Those are the thresholds kept with the version (auto)" if params.confidence == "auto" else told

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.inference import done_inputs
+from tasks.inference.postprocess import describe_thresholds
 from tasks.inference.results.chunk_reader import FAILURES, PICTURES, PREDICTIONS
 from tasks.inference.results.chunk_results import merge_chunk_results
 from tasks.inference.results.gallery import linked_files, read_gallery_items, write_gallery
@@ -57,7 +58,14 @@ def publish_results(queue: WorkQueue, folder: Path, model_name: str) -> Publicat
     files = set(linked_files(results))
     urls = _PREDICTIONS.presigned_urls(f"{queue.run}/{file}" for file in files)
     links = {file: urls[f"{queue.run}/{file}"] for file in files}
-    write_gallery(results / "index.html", summary, read_gallery_items(results), links, model_name=model_name)
+    write_gallery(
+        results / "index.html",
+        summary,
+        read_gallery_items(results),
+        links,
+        model_name=model_name,
+        thresholds=describe_thresholds(pinned.inference),
+    )
     _PREDICTIONS.upload_folder(results, queue.run)
     gallery = _PREDICTIONS.presigned_url(f"{queue.run}/index.html")
     return Publication(

@@ -1,13 +1,12 @@
 """A run of inference: its plan, its own share of the work, and those of the runs that it starts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
-from tasks.errors import safe_repr
 from tasks.inference import done_inputs
 from tasks.inference.media_inputs import list_media_sources
+from tasks.inference.postprocess import list_thresholds
 from tasks.inference.results.report import left_out_text
 from tasks.inference.shares import FixedShare, Share, UnattendedShares
 from tasks.inference.work_plan import split_into_chunks
@@ -19,7 +18,6 @@ from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import Shard
 
 FindChampion = Callable[[str], int]
-MOST_THRESHOLDS = 20  # that the log tells
 
 
 def open_or_plan(run: str, inputs: Sequence[str], pin: Callable[[], PinnedRun]) -> WorkQueue:
@@ -62,13 +60,6 @@ def detect(queue: WorkQueue, inputs: list[str], folder: Path, find_champion: Fin
     with shard_runs.start_shard_runs(parameters, queue.invite) as are_at_work:
         share = UnattendedShares(queue, are_at_work) if are_at_work else FixedShare(queue)
         _process_chunks(queue, share, folder, find_champion)
-
-
-def list_thresholds(thresholds: Mapping[str, float]) -> str:
-    """Return from which confidence the detections of each class count, as the log tells it."""
-    told = [f"{value:.3f} for {safe_repr(name)}" for name, value in islice(thresholds.items(), MOST_THRESHOLDS)]
-    more = len(thresholds) - len(told)
-    return ", ".join(told) + (f" and others for {more:,} more classes" if more else "")
 
 
 def run_share(shard: Shard, find_champion: FindChampion) -> str:

@@ -40,15 +40,17 @@ def write_gallery(
     links: Mapping[str, str],
     *,
     model_name: str = "",
+    thresholds: str = "",
 ) -> None:
     """Write `index.html` for a run: complete under its name or not at all, one item in memory at a time.
 
     The first `MAX_ITEMS` are in it, and the page says so if there are more. `links` maps a path relative to the run's
     folder (`annotated/x.jpg`, `coco.json`) to an absolute http(s) URL. If the page was opened by such a link itself, it
-    uses the links, everywhere else the relative paths; if one fails, the other. All names are escaped, and the page's
+    uses the links, everywhere else the relative paths; if one fails, the other. `thresholds` says from which confidence
+    on detections are in it. All names are escaped, and the page's
     own policy lets no script run but the one in it.
     """
-    before, after = _frame(summary, links, model_name)
+    before, after = _frame(summary, links, model_name, thresholds)
     rows = _Rows(links, summary)
     with write_atomically(path) as unfinished, unfinished.open("w", encoding="utf-8") as page:
         page.write(before + '{"rows":[')
@@ -74,12 +76,13 @@ def linked_files(folder: Path) -> Iterator[str]:
         yield from item.files
 
 
-def _frame(summary: InferenceSummary, links: Mapping[str, str], model_name: str) -> tuple[str, str]:
+def _frame(summary: InferenceSummary, links: Mapping[str, str], model_name: str, thresholds: str) -> tuple[str, str]:
     """Return the page before and after its data."""
     page = render_page(
         "gallery",
         summary=summary,
         model_name=model_name,
+        thresholds=thresholds,
         tallest=max(max(summary.histogram, default=0), 1),
         files=[(name, text, _link(name, links)) for name, text in DATA_FILES.items() if not links or name in links],
         failures=summary.failures[:MAX_FAILURES],

@@ -5,7 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.inference.postprocess import class_thresholds, to_detections
+from tasks.inference.postprocess import (
+    MOST_THRESHOLDS,
+    class_thresholds,
+    describe_thresholds,
+    list_thresholds,
+    to_detections,
+)
 from tasks.parameters import InferenceParams
 from tasks.vision.detections import Detections, VideoPosition
 from tasks.vision.geometry import Floats, Letterbox
@@ -148,3 +154,24 @@ def test_an_outline_goes_around_the_largest_part() -> None:
     assert len(ring) == 4
     assert mask_to_polygon(np.zeros((4, 4), np.bool_)).shape == (0, 2)
     assert len(mask_to_polygon(np.eye(1, dtype=np.bool_))) >= 3
+
+
+def test_a_person_is_told_from_which_confidence_a_class_counts() -> None:
+    assert list_thresholds({"cat": 0.5, "a\nb": 0.25}) == "0.500 for 'cat', 0.250 for 'a\\nb'"
+    many = list_thresholds({f"class {number}": 0.5 for number in range(MOST_THRESHOLDS + 3)})
+    assert many.endswith("0.500 for 'class 19' and others for 3 more classes")
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({}, "from 0.25"),
+        ({"confidence": 0.4, "class_confidence": {"cat": 0.6}}, "from 0.600 for 'cat'; other classes from 0.4"),
+        (
+            {"confidence": "auto", "class_confidence": {"cat": 0.412}},
+            "from 0.412 for 'cat'; other classes from 0.25. Those are the thresholds kept with the version (auto)",
+        ),
+    ],
+)
+def test_a_gallery_can_say_from_which_confidence_on_detections_are_in_it(params: dict[str, Any], told: str) -> None:
+    assert describe_thresholds(InferenceParams(**params)) == told

@@ -118,6 +118,14 @@ def test_hostile_names_are_text_and_nothing_else() -> None:
     assert "expected &lt;b&gt;, found &lt;/b&gt;" in page
 
 
+def test_the_page_says_from_which_confidence_detections_are_in_it(tmp_path: Path) -> None:
+    items = [item(1, "a.jpg", counted(0, 1, 0.9))]
+    write_gallery(tmp_path / "index.html", summary(items), items, {}, thresholds=f"from 0.5 for {HOSTILE}")
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert '<p class="thresholds">Detections count from 0.5 for &lt;/script&gt;' in page
+    assert 'class="thresholds"' not in page_of(items, summary(items), {})
+
+
 def test_a_name_like_our_own_mark_moves_nothing() -> None:
     failures = (Failure(source=gallery._PLACE, reason=gallery._PLACE),)
     named = item(0, gallery._PLACE)
