@@ -303,6 +303,16 @@ def test_what_a_log_and_a_progress_say_alike_is_said_once(monkeypatch: pytest.Mo
         ("evaluate-model", StateType.FAILED, "Failed", "", False),
         ("train-model", StateType.RUNNING, "Running", "", False),
         ("validate-dataset", StateType.FAILED, "Invalid", "", True),
+        ("import-dataset", StateType.COMPLETED, "Completed", "", True),
+        (
+            "import-dataset",
+            StateType.FAILED,
+            "Failed",
+            f"every finding is at http://x/{RUNS[0].id}/report.html?y",
+            True,
+        ),
+        ("import-dataset", StateType.FAILED, "Failed", "Expected a new name, found 'a.zip'.", False),
+        ("train-model", StateType.FAILED, "Failed", f"at http://x/{RUNS[0].id}/datasets/d.html", False),
         ("register-model", StateType.COMPLETED, "Completed", f"m version 2: {REFUSED}.", True),
         ("register-model", StateType.COMPLETED, "Completed", "m version 2: imported", False),
         ("deploy-model", StateType.COMPLETED, "Completed", "", False),
@@ -311,6 +321,7 @@ def test_what_a_log_and_a_progress_say_alike_is_said_once(monkeypatch: pytest.Mo
 def test_a_run_that_has_left_a_page_has_a_link(
     flow: str, type_: StateType, state: str, message: str, leads: bool
 ) -> None:
+    """Also one that has failed because what it made is invalid: it has written the report before."""
     run = replace(RUNS[0], flow=flow, state=replace(RUNS[0].state, type=type_, state=state, message=message))
     assert RunLine(run=run, progress=None, newest="").has_pages == leads
 
@@ -332,6 +343,32 @@ def test_a_run_leads_to_the_pages_that_it_has_left(monkeypatch: pytest.MonkeyPat
     stored.clear()
     answer = ask(address)
     assert (answer.status_code, "Expected a page of flow run" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("link", "shown", "asked"),
+    [
+        ("/datasets?search=x%26y&verdict=invalid", 'name="search" value="x&amp;y"', 'hx-include="#filters"'),
+        ("/datasets?search=x%26y&verdict=invalid", '<option value="invalid" selected>', 'hx-include="#filters"'),
+        ("/registered-models?search=x%26y", 'name="search" value="x&amp;y"', "list?search=x%26y"),
+        (
+            "/runs?flow=clean-up&state=failed",
+            '<option value="clean-up" selected>',
+            "newest?flow=clean-up&amp;state=failed",
+        ),
+        (
+            "/runs?flow=clean-up&state=failed",
+            '<option value="failed" selected>',
+            "newest?flow=clean-up&amp;state=failed",
+        ),
+        ("/predictions?model=x%26y", '<option value="x&amp;y">x&amp;y</option>', "list?model=x%26y"),
+    ],
+)
+def test_a_link_to_a_filtered_list_shows_it_filtered(link: str, shown: str, asked: str) -> None:
+    """The filter is in the address, which a colleague can be sent; the forms send it there."""
+    text = ask(link).text
+    assert shown in text
+    assert asked in text
 
 
 @pytest.fixture(scope="module")
