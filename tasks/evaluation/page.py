@@ -1,6 +1,5 @@
 """An evaluation as one page of HTML, as JSON, and as markdown for the run."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -13,10 +12,12 @@ from tasks.evaluation.falls import NOTHING_FELL, Fall
 from tasks.evaluation.labelled_images import EvaluationSet
 from tasks.evaluation.metrics import ClassMetrics, Metrics, shared_classes
 from tasks.evaluation.pictures import draw_matrix, draw_sides, draw_worst
+from tasks.evaluation.promise import round_down
 from tasks.evaluation.robustness import Robustness
 from tasks.evaluation.slices import describe_alike
 from tasks.evaluation.thresholds import Threshold
 from tasks.evaluation.version_evaluation import VersionEvaluation, image_traits
+from tasks.parameters import DEFAULT_CONFIDENCE
 from tasks.rendering.html import DOCUMENT, PICTURES, render_page
 from tasks.rendering.markdown import escape_markdown, table
 
@@ -180,15 +181,12 @@ def threshold_facts(evaluation: VersionEvaluation) -> dict[str, dict[str, Any]]:
 
 
 def _kept_confidence(evaluation: VersionEvaluation, number: int) -> float | None:
-    promise = evaluation.promises.get(number)
-    if promise is None or promise.threshold is None:
-        return evaluation.thresholds[number].confidence
-    return min(evaluation.confidence[number], _round_down(promise.threshold))
+    is_promised = _promised_limit(evaluation, number) is not None
+    return evaluation.confidence[number] if is_promised else evaluation.thresholds[number].confidence
 
 
-def _round_down(threshold: float) -> float:
-    """A promise also holds from each lower confidence on."""
-    return math.floor(1000 * threshold) / 1000
+def _promised_limit(evaluation: VersionEvaluation, number: int) -> float | None:
+    return promise.limit if (promise := evaluation.promises.get(number)) else None
 
 
 def evaluation_markdown(
@@ -287,7 +285,7 @@ def _class_row(number: int, evaluations: Sequence[VersionEvaluation], names: Seq
         "name": names[number],
         "labels": first.metrics.by_class[number].labels,
         "scores": ["-" if own is None else _figure(own.primary) for own in others],
-        "threshold": _threshold(threshold),
+        "threshold": _threshold(threshold) + _lowered(first, number),
         "at": f"{threshold.precision:.2f} / {threshold.recall:.2f}" if threshold and threshold.confidence else "-",
     }
 
@@ -299,15 +297,26 @@ def _threshold(threshold: Threshold | None) -> str:
     return f"{threshold.confidence:.3f}{between}"
 
 
+def _lowered(evaluation: VersionEvaluation, number: int) -> str:
+    """That detections count from a lower confidence on, because a promise needs it; else nothing."""
+    limit = _promised_limit(evaluation, number)
+    return f", promised from {limit:.3f}" if limit is not None and limit < round_down(_own(evaluation, number)) else ""
+
+
+def _own(evaluation: VersionEvaluation, number: int) -> float:
+    """The threshold of a class without any promise."""
+    threshold = evaluation.thresholds.get(number)
+    return DEFAULT_CONFIDENCE if threshold is None or threshold.confidence is None else threshold.confidence
+
+
 def _promise_row(number: int, evaluation: VersionEvaluation, names: Sequence[str]) -> tuple[bool, str]:
     """Whether the promise of a class can be given, and the sentence about it."""
     promise = evaluation.promises[number]
     wish = f"at most {_percent(promise.share)} of the objects of class {names[number]} are missed"
-    if promise.threshold is not None:
-        limit = _round_down(promise.threshold)
-        own = evaluation.confidence[number]
+    if promise.threshold is not None and (limit := promise.limit) is not None:
+        own = _own(evaluation, number)
         advice = (
-            f"the threshold of the class, {_round_down(own):.3f}, keeps it"
+            f"the threshold of the class, {round_down(own):.3f}, keeps it"
             if own <= promise.threshold
             else f"the threshold of the class, {own:.3f}, does not, so the version is given {limit:.3f} in its place"
         )

@@ -7,6 +7,7 @@ a random sample of what the model will meet, and unseen in training. Labels of o
 count as fewer (Korn and Graubard's effective sample size).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,16 @@ class Promise:
     missed: int
     bound: float
     missing_labels: int | None
+
+    @property
+    def limit(self) -> float | None:
+        """The threshold in three digits: a promise also holds from each lower confidence on."""
+        return None if self.threshold is None else round_down(self.threshold)
+
+
+def round_down(threshold: float) -> float:
+    """Return a threshold in three digits, and not above itself."""
+    return math.floor(1000 * threshold) / 1000
 
 
 def promise_misses(matching: Matching, class_id: int, share: float) -> Promise:

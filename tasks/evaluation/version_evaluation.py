@@ -44,7 +44,8 @@ class VersionEvaluation:
     """All figures of a version. Classes are those of the set by id, images those of the set by number.
 
     `errors` are empty for classify. `confidence` is from which on detections of a class count in `confusion` and in
-    `mistakes`, which are the missed and the false objects of each image. `own_names` are the version's names of the
+    `mistakes`, which are the missed and the false objects of each image: its threshold, or a lower one that a promise
+    needs, as `confidence: auto` takes it. `own_names` are the version's names of the
     classes that count. `left_out` are classes that one of the two, the version or the archives, does not know: neither
     their labels nor their detections count.
     """
@@ -92,6 +93,12 @@ def evaluate_version(
     thresholds = class_thresholds(matching, goal, len(images), evaluation.seed)
     confidence = dict.fromkeys(range(count), DEFAULT_CONFIDENCE)
     confidence |= {number: each.confidence for number, each in thresholds.items() if each.confidence is not None}
+    promises = {
+        (number := data.class_names.index(name)): promise_misses(matching, number, share)
+        for name, share in evaluation.max_misses.items()
+    }
+    limits = {number: each.limit for number, each in promises.items() if each.limit is not None}
+    confidence |= {number: min(confidence[number], limit) for number, limit in limits.items()}
     confusion = confuse(matching, confidence)
     return VersionEvaluation(
         version=version,
@@ -101,10 +108,7 @@ def evaluate_version(
         errors={} if task == "classify" else error_kinds(matching),
         calibration=calibrate(matching),
         thresholds=thresholds,
-        promises={
-            (number := data.class_names.index(name)): promise_misses(matching, number, share)
-            for name, share in evaluation.max_misses.items()
-        },
+        promises=promises,
         confidence=confidence,
         confusion=confusion,
         mistakes=_mistakes(confusion, len(images)),

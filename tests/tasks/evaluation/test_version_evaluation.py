@@ -350,13 +350,38 @@ def test_the_threshold_of_a_class_keeps_its_promise(tmp_path: Path, confidence: 
     data = unpacked(tmp_path, "detect")
     promise = Promise(share=0.05, threshold=0.4567, labels=100, missed=1, bound=0.049, missing_labels=0)
     result = evaluated(data, "detect", perfect(data, "detect"))
-    result = replace(result, promises={0: promise}, confidence={**result.confidence, 0: confidence})
+    thresholds = {**result.thresholds, 0: replace(result.thresholds[0], confidence=confidence)}
+    counted = {**result.confidence, 0: kept}
+    result = replace(result, promises={0: promise}, thresholds=thresholds, confidence=counted)
     html = page.evaluation_page("shapes", data, [result], [], 0)
     assert told in unescape(html)
     assert "from confidence 0.456 on" in html
     facts = page.threshold_facts(result)
     assert facts["cat"]["confidence"] == kept
     assert facts[HOSTILE]["confidence"] == result.thresholds[1].confidence
+
+
+def test_pictures_and_confusion_count_from_where_confidence_auto_does(tmp_path: Path) -> None:
+    """The second cat is below the threshold of its class, and the promise needs it: so it is found, on the page too."""
+    data = unpacked(tmp_path, "detect")
+    sure, dog, unsure, other = perfect(data, "detect")
+    unsure = replace(unsure, confidence=np.array([0.3], np.float32))
+    boxes = dog.xyxy + np.array([[20], [-20], [16]], np.float32)
+    false = replace(dog, xyxy=boxes, confidence=np.full(3, 0.5, np.float32), class_id=np.zeros(3, np.int32))
+    found = [sure, false, unsure, other]
+    own = evaluated(data, "detect", found)
+    promised = evaluated(data, "detect", found, max_misses={"cat": 0.9})
+    assert own.thresholds[0].confidence == own.confidence[0] == pytest.approx(0.9)
+    assert (own.confusion.count(0, 0), own.confusion.count(0, BACKGROUND)) == (1, 1)
+    assert promised.thresholds == own.thresholds
+    assert (
+        promised.confidence[0] == pytest.approx(0.3, abs=0.001) == page.threshold_facts(promised)["cat"]["confidence"]
+    )
+    assert (promised.confusion.count(0, 0), promised.confusion.count(BACKGROUND, 0)) == (2, 3)
+    assert sort_objects(promised, 2).mistakes == "no mistake"
+    html = page.evaluation_page("shapes", data, [promised], [], 5)
+    assert "<td>0.900 (" in html
+    assert ", promised from 0.300</td>" in html
 
 
 def test_the_page_of_a_version_that_finds_nothing_gives_it_no_calibration(tmp_path: Path) -> None:
