@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.data_yaml import SPLIT_KEYS, DataYaml, find_data_yaml_candidates, read_data_yaml, resolve_split_path
 from tasks.dataset.entry_filter import parent_folder
-from tasks.dataset.findings import Finding, error, warning
+from tasks.dataset.findings import Finding, error, info, warning
 from tasks.dataset.image_stats import is_image, is_unsupported_image
 from tasks.dataset.label_origins import LabelOrigins, read_label_origins
 from tasks.dataset.labels import LabelSpec
@@ -75,9 +75,10 @@ def class_folder(image: str) -> str:
     return parent_folder(image).rpartition("/")[2]
 
 
-def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
+def read_layout(archive: Archive, *, by_ends: bool = False) -> tuple[Dataset, list[Finding]]:
     """Return the layout and all faults of data.yaml and of the splits; never raises for what the archive holds.
 
+    Paths of another machine are faults; with `by_ends` each means what the archive has at its end, if anything.
     With no usable data.yaml and no classification tree the dataset has no splits, but still its images and labels.
     """
     labels = _pair(archive)
@@ -95,7 +96,7 @@ def read_layout(archive: Archive) -> tuple[Dataset, list[Finding]]:
     lists: set[str] = set()
     splits, unlocated = {}, {}
     for split in description.splits:
-        images, problems, used = _images_of_split(split, description, archive, labels)
+        images, problems, used = _images_of_split(split, description, archive, labels, by_ends=by_ends)
         splits[split] = tuple(LabelledImage(image, labels[image]) for image in images)
         faults += problems
         lists |= used.keys()
@@ -155,7 +156,7 @@ def _missing(dataset: Dataset) -> list[Finding]:
 
 
 def _images_of_split(
-    split: str, description: DataYaml, archive: Archive, labels: Mapping[str, str | None]
+    split: str, description: DataYaml, archive: Archive, labels: Mapping[str, str | None], *, by_ends: bool
 ) -> tuple[list[str], list[Finding], dict[str, list[str]]]:
     """Return the images of a split without repetition, its faults, and its lists with the names that mean no entry."""
     images: dict[str, None] = {}
@@ -165,8 +166,13 @@ def _images_of_split(
     names = list(labels)
     for written in description.splits[split]:
         path = _locate(written, description.folder, archive)
+        own = None if path is not None else _own_end(written, description.folder, archive)
+        if own is not None and by_ends:
+            path = _locate(own, description.folder, archive)
+            told = f"It is taken as {safe_repr(own, 200)}, which this archive has."
+            faults.append(info(Code.YAML_PATH, f"a path of this archive for {split}", safe_repr(written), told))
         if path is None:
-            faults.append(_not_there(split, written, description, archive))
+            faults.append(_not_there(split, written, description, own))
         elif path in seen:
             continue
         elif path in archive.entries:
@@ -214,16 +220,20 @@ def _split_path(written: str, folder: str) -> str | None:
     return path.removeprefix("../") if path is not None and written.startswith("../") else path
 
 
-def _not_there(split: str, written: str, description: DataYaml, archive: Archive) -> Finding:
+def _not_there(split: str, written: str, description: DataYaml, own: str | None) -> Finding:
     """Roboflow names a test folder even if the export has none, so for the optional test this is a warning."""
     path = _split_path(written, description.folder)
     harmless = split == "test" and path is not None and not path.startswith("..")
-    own = next((end for end in _ends(written) if _locate(end, description.folder, archive)), None)
     fix = f"Write the path from data.yaml to the images, such as '{split}: images/{split}'."
     if own is not None:
         fix = f"Write {safe_repr(own, 200)}, which this archive has, in its place."
     expected = f"a folder or .txt list of this archive for {split}"
     return (warning if harmless else error)(Code.YAML_PATH, expected, safe_repr(written), fix, path=description.file)
+
+
+def _own_end(written: str, folder: str, archive: Archive) -> str | None:
+    """Return the end of a path of another machine by which the archive has a folder or a list; None if it has none."""
+    return next((end for end in _ends(written) if _locate(end, folder, archive)), None)
 
 
 def _ends(written: str) -> Iterator[str]:

@@ -79,7 +79,7 @@ def read(archive: Archive, entries: Sequence[str], log: ImportLog, task: str | N
 
 def list_descriptions(archive: Archive) -> list[str]:
     """Return data.yaml, and the lists of images that it names."""
-    return [*find_data_yaml_candidates(archive), *read_layout(archive)[0].lists]
+    return [*find_data_yaml_candidates(archive), *read_layout(archive, by_ends=True)[0].lists]
 
 
 def _read_description(archive: Archive, log: ImportLog) -> Dataset:
@@ -91,11 +91,13 @@ def _read_description(archive: Archive, log: ImportLog) -> Dataset:
     files = find_data_yaml_candidates(archive)
     if not files:
         return Dataset()
-    dataset, faults = read_layout(archive)
+    dataset, faults = read_layout(archive, by_ends=True)
     several = any(fault.code == Code.YAML_SEVERAL for fault in faults)
     if several or not dataset.class_names:
         raise DocumentError("; ".join(fault.message for fault in faults if fault.code not in _NEEDLESS))
     for fault in faults:
+        if fault.code == Code.YAML_PATH and fault.severity is Severity.INFO:
+            log.note(fault.message)
         searched = fault.path in dataset.lists and fault.line  # names that `_find_listed` looks for elsewhere
         if fault.severity is not Severity.INFO and fault.code not in _NEEDLESS and not searched:
             log.add(f"not kept: what data.yaml says, of which the check says {fault.code}", fault.path or files[0])

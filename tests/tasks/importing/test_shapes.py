@@ -408,6 +408,21 @@ def test_data_yaml_of_an_unusual_layout_tells_names_splits_and_what_rows_are(nam
     assert any("mirrored" in note for note in summary.notes) == (task == "pose" and "flip_idx" not in described)
 
 
+def test_splits_at_paths_of_another_machine_are_those_of_the_archive_and_it_is_told() -> None:
+    """Nothing but data.yaml tells them here: without it all images would be split anew."""
+    files: Files = {f"pics/{part}/{at}.jpg": jpeg(at) for at, part in enumerate(("night", "day", "dusk"))}
+    files |= {f"pics/{part}/{at}.txt": f"0 {BOX}" for at, part in enumerate(("night", "day", "dusk"))}
+    paths = {"train": "/home/me/night.txt", "val": "D:\\ds\\pics\\day", "test": ["/home/me/pics/dusk", "/gone"]}
+    files |= {"night.txt": "/home/me/pics/night/0.jpg\n", "data.yaml": yaml.safe_dump(paths | {"names": ["cat"]})}
+    summary, _, _ = imported(files)
+    assert summary.images == {"train": 1, "val": 1, "test": 1}
+    assert any("of the source stay (3 images)" in note for note in summary.notes)
+    assert [note.partition("It is taken as ")[2] for note in summary.notes if "a path of this archive" in note] == [
+        f"'{own}', which this archive has." for own in ("night.txt", "pics/day", "pics/dusk")
+    ]
+    assert summary.changes == {"not kept: what data.yaml says, of which the check says yaml-path": 1}
+
+
 @pytest.mark.parametrize(("described", "notes"), [({}, 1), ({"task": "segment"}, 0), ({"task": "obb"}, 0)])
 def test_rows_of_four_corners_are_outlines_unless_something_says_that_they_are_rotated_boxes(
     described: dict[str, str], notes: int
