@@ -181,6 +181,7 @@ def test_the_gallery_is_linked_from_prefect_and_mlflow(whole: State) -> None:
     assert summary["gallery"] in tracked.data.tags["mlflow.note.content"]
     assert tracked.data.metrics["images"] == 71
     assert urlopen(summary["gallery"]).read() == result(whole, "index.html")
+    assert b"Detections count from 0.01." in result(whole, "index.html")
     shown = artifacts(whole)
     assert [(each.type, each.data) for each in shown if each.key == "gallery"] == [
         ("markdown", f"[Open the gallery]({summary['gallery']})")
