@@ -48,11 +48,7 @@ def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it sta
         new = [archive for archive in (labelled.archive, reviewed) if archive]
         if not new:
             return outcome.completed(f"{model_name} has nothing to learn from these images", "Nothing new")
-        renewed = pipeline.renew_champion(
-            [*archives, *pipeline.find_reviewed(), *new],
-            policy,
-            serving,
-            **pipeline.train_as_champion(base_model, training, merge),
-            promotion=promotion,
-        )
+        pipeline.choose_archives([*archives, *pipeline.find_reviewed(), *new])
+        like_champion = pipeline.train_as_champion(base_model, training, merge, promotion.gold)
+        renewed = pipeline.renew_champion(policy, serving, **like_champion, promotion=promotion)
     return outcome.completed(renewed.sentence, None if renewed.is_deployed else "Not better")

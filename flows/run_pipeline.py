@@ -39,8 +39,9 @@ def run_pipeline(  # noqa: PLR0913, PLR0917 - all that the flows take which it s
     for the same parts; one that is cancelled cancels them.
     """
     with pipeline_session(model_name) as pipeline:
+        pipeline.choose_archives(archives)
         renewed = pipeline.renew_champion(
-            archives, policy, serving, base_model=base_model, training=training, merge=merge, promotion=promotion
+            policy, serving, base_model=base_model, training=training, merge=merge, promotion=promotion
         )
         if not renewed.is_deployed:
             return outcome.completed(renewed.sentence, "Not better")

@@ -66,15 +66,43 @@ def match_class_ids(own: Sequence[str], other: Sequence[str]) -> tuple[int | Non
 
 
 def find_unknown_renames(archives: Sequence[str], names: Sequence[Sequence[str]], renames: Renames) -> list[str]:
-    """Return the classes in `renames` that no archive has: a misspelling, most likely."""
+    """Return the classes in `renames` that no archive has: a misspelling, most likely.
+
+    One that keeps its name is none: it changes nothing.
+    """
     fold = _Folding(names)
     present = {fold(name) for own in names for name in own}
-    known = {written for written in renames if written == ANY_CLASS or fold(written) in present}
+    known = {written for written, to in renames.items() if written in {ANY_CLASS, to} or fold(written) in present}
     for archive, own in zip(archives, names, strict=True):
         of_archive = {fold(name) for name in own}
         renamed = _own(renames, archive)
         known |= {f"{archive}:{name}" for name in renamed if name == ANY_CLASS or fold(name) in of_archive}
     return [written for written in renames if written not in known]
+
+
+def bind_renames(
+    renames: Renames, archives: Mapping[str, Sequence[str]], merged: Sequence[str]
+) -> dict[str, str | None]:
+    """Return renames with the same effect on archives of an earlier merge, and none on the names that came of it.
+
+    `archives` are those of the earlier merge that are merged again, with the classes of each, and `merged` the class
+    names that it gave. What a model has labelled since, or a person for it, has these names: a rename that would change
+    them once more is bound to the archives that it was made for. One of a class that none of these has is left out.
+    """
+    unknown = find_unknown_renames([*archives], [*archives.values()], renames)
+    kept = {written: target for written, target in renames.items() if written not in unknown}
+    fold = _Folding([*archives.values(), merged])
+    everywhere = _table(kept, fold)
+    bound: dict[str, str | None] = {}
+    for name in merged:
+        if _target(name, fold, [everywhere]) != name:
+            kept = {written: target for written, target in kept.items() if fold(written) != fold(name)}
+            bound[name] = name
+            for archive, own in archives.items():
+                tables = (_table(_own(renames, archive), fold), everywhere)
+                same = (each for each in own if fold(each) == fold(name))
+                bound |= {f"{archive}:{each}": _target(each, fold, tables) for each in same}
+    return kept | bound
 
 
 def find_similar_names(plan: ClassPlan, renames: Renames) -> Iterator[Conflict]:

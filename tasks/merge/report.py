@@ -76,6 +76,7 @@ def plan_facts(plan: MergePlan) -> dict[str, Any]:
         "archives": list(plan.archives),
         "task": plan.task,
         "class_names": list(plan.classes.class_names),
+        "archive_class_names": _archive_class_names(plan),
         "class_ids": dict(zip(plan.archives, map(list, plan.classes.class_ids), strict=True)),
         "images": plan.images,
         "repeated": plan.repeated,
@@ -89,6 +90,12 @@ def plan_facts(plan: MergePlan) -> dict[str, Any]:
         "conflicts": [{"code": each.code, "fatal": each.fatal, "message": each.message} for each in plan.conflicts],
         "left_out": [each._asdict() for each in plan.left_out],
     }
+
+
+def _archive_class_names(plan: MergePlan) -> dict[str, list[str]]:
+    """Return what each archive, gold too, calls its classes."""
+    gold = [(plan.gold.archive, plan.gold.names)] if plan.gold else []
+    return {archive: [*names] for archive, names in [*zip(plan.archives, plan.names, strict=True), *gold]}
 
 
 def _unknown_classes(plan: MergePlan) -> dict[str, dict[str, int]]:

@@ -168,7 +168,11 @@ class PipelineSession:
         return [f"{loop_folder(self.model_name)}*-{REVIEWED}"] if found else []
 
     def train_as_champion(
-        self, base_model: str | None, training: TrainingParams | None, merge: MergePolicy | None
+        self,
+        base_model: str | None,
+        training: TrainingParams | None,
+        merge: MergePolicy | None,
+        gold: str | None,
     ) -> dict[str, Any]:
         """Return these as `train` takes them: what is not given is as the champion was trained.
 
@@ -180,11 +184,13 @@ class PipelineSession:
         chosen = champion.training.model_copy(update=_given(training))
         guessed = f", with defaults: {champion.guessed}" if champion.guessed else ""
         log_step("training will start from %s, %d epochs at %d pixels%s", base, chosen.epochs, chosen.imgsz, guessed)
-        return {"base_model": base, "training": chosen, "merge": champion.merge.model_copy(update=_given(merge))}
+        merged = champion.merge_again({archive.name for archive in self.archives} | {gold or ""})
+        if left_out := champion.merge.classes.keys() - merged.classes.keys():
+            log_step("none of these archives has the classes %s, which were renamed before", sorted(left_out))
+        return {"base_model": base, "training": chosen, "merge": merged.model_copy(update=_given(merge))}
 
     def renew_champion(
         self,
-        archives: Sequence[str],
         policy: ValidationPolicy,
         serving: BaseModel,
         **training: Any,  # noqa: ANN401
@@ -192,9 +198,8 @@ class PipelineSession:
         """Check the archives, train on them, and serve the new version if it is better; `training` as `train` takes it.
 
         Raises:
-            StudioError: An archive is not there or not valid, or the training or the deployment failed.
+            StudioError: An archive is not valid, or the training or the deployment failed.
         """
-        self.choose_archives(archives)
         self.check_archives(policy)
         version = self.train(policy=policy, **training)
         if not version.promoted:

@@ -1,12 +1,15 @@
 """What a training left in MLflow: its version and the decision about it, its arguments, the champion's archives."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import ValidationError
 
+from tasks.merge.class_mapping import bind_renames
 from tasks.orchestration.step import retried_step
 from tasks.parameters import MergePolicy, TrainingParams
-from tasks.tracking.lineage import POLICIES_ARTIFACT, archives_of, is_imported
+from tasks.tracking.lineage import PLAN_ARTIFACT, POLICIES_ARTIFACT, archives_of, is_imported
 from tasks.tracking.mlflow_client import TrackingError, configure_mlflow, tracking_errors
 from tasks.tracking.registry import CHAMPION, ModelVersion, find_champion, read_tags
 
@@ -24,13 +27,24 @@ class TrainedVersion:
 class ChampionTraining:
     """What the champion was trained from, and how; `guessed` says what of this nobody has kept, and is else empty.
 
-    `merge` is how its archives became one dataset.
+    `merge` is how its archives became one dataset, `archives` what each of them calls its classes, and `class_names`
+    what the champion calls them.
     """
 
     base_model: str
     training: TrainingParams
     merge: MergePolicy
+    archives: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
     guessed: str = ""
+
+    def merge_again(self, archives: Collection[str]) -> MergePolicy:
+        """Return how to merge these archives as the champion's were merged.
+
+        What it, or a person for it, has labelled since has its class names already, and keeps them.
+        """
+        again = {archive: names for archive, names in self.archives.items() if archive in archives}
+        return self.merge.model_copy(update={"classes": bind_renames(self.merge.classes, again, self.class_names)})
 
 
 @retried_step
@@ -96,7 +110,13 @@ def find_champion_training(model_name: str) -> ChampionTraining | None:
     base = own_weights if is_imported(tags) else tags.get("base_model") or own_weights
     try:
         training, merge = read_policies.fn(champion)
-        return ChampionTraining(base_model=base, training=training, merge=merge)
+        return ChampionTraining(
+            base_model=base,
+            training=training,
+            merge=merge,
+            archives=_read_archive_classes(champion),
+            class_names=champion.class_names,
+        )
     except TrackingError as error:
         if error.transient:
             raise
@@ -112,22 +132,34 @@ def read_policies(version: ModelVersion) -> tuple[TrainingParams, MergePolicy]:
     Raises:
         TrackingError: They are not kept, or of another release, or MLflow cannot be reached.
     """
-    import mlflow.artifacts
-
     name = f"{version.name} version {version.version}"
     found = "none"
-    with tracking_errors(f"reading how {name} was trained") as client:
-        kept = {each.path for each in client.list_artifacts(version.run_id)}
-        if POLICIES_ARTIFACT in kept:
-            configure_mlflow()
-            policies = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{POLICIES_ARTIFACT}")
-            try:
-                if "training" in policies:
-                    training = TrainingParams.model_validate(policies["training"])
-                    return training, MergePolicy.model_validate(policies.get("merge", {}))
-            except ValidationError as error:
-                found = f"others than this release takes ({error.errors()[0]['msg']})"
+    policies = _read_artifact(version, POLICIES_ARTIFACT)
+    try:
+        if "training" in policies:
+            training = TrainingParams.model_validate(policies["training"])
+            return training, MergePolicy.model_validate(policies.get("merge", {}))
+    except ValidationError as error:
+        found = f"others than this release takes ({error.errors()[0]['msg']})"
     raise TrackingError(
         f"Expected the arguments of its training in {POLICIES_ARTIFACT} of the run of {name}, found {found}. "
         "Train it anew, or set label_errors.out_of_fold to never."
     )
+
+
+def _read_archive_classes(version: ModelVersion) -> dict[str, list[str]]:
+    """Return what each archive of the training that made a version calls its classes."""
+    kept: dict[str, list[str]] = _read_artifact(version, PLAN_ARTIFACT).get("archive_class_names", {})
+    return kept
+
+
+def _read_artifact(version: ModelVersion, artifact: str) -> dict[str, Any]:
+    """Return a JSON document that the training of a version has left; empty if there is none."""
+    import mlflow.artifacts
+
+    with tracking_errors(f"reading how {version.name} version {version.version} was trained") as client:
+        if artifact not in {each.path for each in client.list_artifacts(version.run_id)}:
+            return {}
+        configure_mlflow()
+        document: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{artifact}")
+        return document

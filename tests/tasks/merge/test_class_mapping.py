@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from tasks.merge.class_mapping import (
     ClassPlan,
+    bind_renames,
     find_similar_names,
     find_unknown_renames,
     match_class_ids,
@@ -241,3 +242,52 @@ def test_class_ids_are_matched_by_name_whatever_order_and_spelling(
 @given(LISTS)
 def test_a_list_matches_itself(names: Names) -> None:
     assert match_class_ids(names[0], names[0]) == tuple(range(len(names[0])))
+
+
+@pytest.mark.parametrize(
+    ("names", "renames", "expected"),
+    [
+        ([["cat"]], {"cat": "animal"}, {"cat": "animal"}),
+        (
+            [["head", "helmet"], ["helmet"]],
+            {"head": "helmet", "helmet": "head"},
+            {
+                "a.zip:head": "helmet",
+                "a.zip:helmet": "head",
+                "b.zip:helmet": "head",
+                "head": "head",
+                "helmet": "helmet",
+            },
+        ),
+        (
+            [["cat", "animal"]],
+            {"cat": "animal", "animal": None},
+            {"cat": "animal", "a.zip:animal": None, "animal": "animal"},
+        ),
+        ([["cat", "dog"]], {"cat": "pet", "*": None}, {"cat": "pet", "*": None, "pet": "pet"}),
+        ([["cat", "dog"]], {"cat": "cat", "*": "other"}, {"cat": "cat", "*": "other"}),
+        (
+            [["cat"]],
+            {"cat": "pet", "kitten": "pet", "z.zip:dog": None},
+            {"cat": "pet"},
+        ),  # of archives that are left out
+    ],
+)
+def test_what_has_the_names_of_an_earlier_merge_is_not_renamed_again(
+    names: Names, renames: Renames, expected: Renames
+) -> None:
+    archives = {f"{letter}.zip": own for letter, own in zip("abcdef", names, strict=False)}
+    assert bind_renames(renames, archives, planned(names, renames).class_names) == expected
+
+
+@given(LISTS, st.dictionaries(st.sampled_from([*SPELLINGS, "*"]), st.sampled_from([*SPELLINGS, None]), max_size=6))
+def test_a_merge_with_what_was_labelled_since_gives_each_archive_the_classes_that_it_had(
+    names: Names, renames: Renames
+) -> None:
+    before = planned(names, renames)
+    archives = {f"{letter}.zip": own for letter, own in zip("abcdef", names, strict=False)}
+    bound = bind_renames(renames, archives, before.class_names)
+    after = planned([*names, [*before.class_names]], bound)
+    assert after.class_names == before.class_names
+    assert after.class_ids == (*before.class_ids, tuple(range(len(before.class_names))))
+    assert not unknown(names, bound)

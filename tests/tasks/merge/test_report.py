@@ -85,6 +85,7 @@ def test_facts_are_the_plan_as_json() -> None:
         "archives": ["a.zip", "b.zip"],
         "task": "detect",
         "class_names": ["cat", "dog"],
+        "archive_class_names": {"a.zip": ["cat", "dog"], "b.zip": ["dog", "cat", "ox"]},
         "class_ids": {"a.zip": [0, 1], "b.zip": [1, 0, None]},
         "images": {"train": 3, "val": 2},
         "repeated": 0,

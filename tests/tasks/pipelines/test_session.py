@@ -12,8 +12,9 @@ from flows.close_loop import close_loop
 from flows.run_pipeline import run_pipeline
 from tasks.errors import StudioError
 from tasks.inference.image_lists import ImageList
-from tasks.parameters import LabellingParams, MergePolicy, TrainingParams, ValidationPolicy
+from tasks.parameters import LabellingParams, MergePolicy, PromotionPolicy, TrainingParams, ValidationPolicy
 from tasks.pipelines import session, steps
+from tasks.pipelines.rules import ChosenArchive
 from tasks.review.rounds import NOTHING_REVIEWED
 from tasks.tracking.trained_versions import ChampionTraining, TrainedVersion
 
@@ -21,14 +22,17 @@ REVIEWS = "loops/shapes/*-reviewed.zip"
 LIKE_CHAMPION = ChampionTraining(
     base_model="yolo11m.pt",
     training=TrainingParams.model_validate({"imgsz": 1280, "overrides": {"mosaic": 0.5}}),
-    merge=MergePolicy.model_validate({"classes": {"cat": "animal"}, "partial_labels": "warn"}),
+    merge=MergePolicy.model_validate({"classes": {"cat": "animal", "animal": None}, "partial_labels": "warn"}),
+    archives={"a.zip": ["cat", "animal"], "b.zip": ["kitten"], "gold.zip": ["animal"]},
+    class_names=("animal",),
 )
+RENAMED = {"cat": "animal", "animal": "animal", "a.zip:animal": None}  # what is labelled since keeps class animal
 
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     """The session of a pipeline whose parts do nothing; its own decisions are real."""
-    pipeline = MagicMock(spec=session.PipelineSession, model_name="shapes")
+    pipeline = MagicMock(spec=session.PipelineSession, model_name="shapes", archives=())
     pipeline.renew_champion = partial(session.PipelineSession.renew_champion, pipeline)
     pipeline.find_reviewed = partial(session.PipelineSession.find_reviewed, pipeline)
     monkeypatch.setattr(session, "list_reviewed_archives", lambda model: [f"loops/{model}/0-reviewed.zip"])
@@ -75,15 +79,20 @@ def test_a_loop_trains_as_its_champion_was_trained_but_for_what_is_named(
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, LIKE_CHAMPION.merge),
-        ({"merge": MergePolicy(partial_labels="mask")}, MergePolicy(classes={"cat": "animal"})),
+        ({}, MergePolicy(classes=RENAMED, partial_labels="warn")),
+        ({"merge": MergePolicy(partial_labels="mask")}, MergePolicy(classes=RENAMED)),
         ({"merge": MergePolicy(classes={})}, MergePolicy(partial_labels="warn")),
+        (
+            {"promotion": PromotionPolicy(gold="gold.zip")},
+            MergePolicy(classes=RENAMED | {"gold.zip:animal": None}, partial_labels="warn"),
+        ),
     ],
 )
 def test_a_loop_merges_as_for_its_champion_but_for_what_is_named(
     pipeline: MagicMock, given: dict[str, Any], expected: MergePolicy
 ) -> None:
-    """Else classes that were one for the champion are two again, and its labels of the new images a third."""
+    """Else classes that were one for the champion are two again, or what people have reviewed is renamed once more."""
+    pipeline.archives = (ChosenArchive(name="a.zip", etag="1"),)
     pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain=None)
     inspect.unwrap(close_loop.fn)("shapes", ["street/"], **given)
     assert pipeline.train.call_args.kwargs["merge"] == expected
