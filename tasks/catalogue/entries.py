@@ -21,7 +21,10 @@ class Page(Generic[Entry]):
 
 @dataclass(frozen=True, kw_only=True)
 class PageEntry:
-    """A page about a version, such as `shapes/3`, on a split of archives; `path` is its place on the front page."""
+    """A page about a version, such as `shapes/3`; `path` is its place on the front page.
+
+    It is about a split of archives. That of a monitoring is about no archive and has no split.
+    """
 
     title: str
     version: str
@@ -70,7 +73,8 @@ class VersionEntry:
     it was trained on, `digests` the SHA-256 (hex) of each. `promotion` is the comparison with the champion in a
     sentence, `refused` whether it went against the version. `training_run` is a flow run of Prefect, `mlflow_run` one
     of MLflow. `parity` is `passed` or `failed`, None before a deployment. `served` says whether Triton answers for it;
-    None if Triton is away. `pages` are its evaluations, the label errors that it found, and why it was refused.
+    None if Triton is away. `pages` are its evaluations, the label errors that it found, its monitoring, and why it
+    was refused.
     """
 
     model: str

@@ -14,6 +14,7 @@ from tasks.storage.object_names import Bucket
 from tasks.tracking import monitoring_runs
 from tasks.tracking.links import page_links
 from tasks.tracking.registry import ModelVersion
+from tasks.tracking.version_pages import VersionPage, keep_page
 
 PAGE = "monitoring.html"
 
@@ -42,6 +43,7 @@ def publish(version: ModelVersion, judgement: Judgement, window: Window) -> None
     tracked = monitoring_runs.log_monitoring(version, run, page.monitoring_metrics(judgement), time_ms)
     links |= page_links("", tracked, version.name, version.version)
     artifacts.show_markdown("monitoring", f"{links_markdown(links)}\n\n{page.monitoring_markdown(judgement, window)}")
+    keep_page(version, VersionPage(name=PAGE, run=run, archives={}, split=""))
     _tell(version, judgement, report, run)
 
 

@@ -1,4 +1,4 @@
-"""Pages about versions, by tags of the version: its evaluations, the label errors that it found, why it was refused."""
+"""Pages about versions, by tags of the version: its evaluations, label errors, monitoring, why it was refused."""
 
 import hashlib
 import json
@@ -18,7 +18,8 @@ PREFIX = "page."
 class VersionPage:
     """File `name` of flow run `run` in bucket `runs`: about a split of archives, by their SHA-256 in hex by name.
 
-    Without archives it is about those that the version was trained on.
+    Without archives it is about those that the version was trained on; with neither archives nor a split, as of a
+    monitoring, about none.
     """
 
     name: str
@@ -47,7 +48,7 @@ def _page(tag: str, tags: Mapping[str, str]) -> VersionPage | None:
     """The page of a tag; None if it is somebody else's."""
     try:
         value = json.loads(tags[tag])
-        own = {"archives": json.dumps(value["archives"])} if value["archives"] else tags
+        own = {"archives": json.dumps(value["archives"])} if value["archives"] or not value["split"] else tags
         return VersionPage(
             name=tag.removeprefix(PREFIX).rpartition(".")[0],
             run=str(UUID(value["flow_run_id"])),

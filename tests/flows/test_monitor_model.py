@@ -17,7 +17,9 @@ from flows.run_inference import run_inference
 from tasks.monitoring.reference import REFERENCE
 from tasks.orchestration import events
 from tasks.storage.object_store import ObjectStore
+from tasks.tracked_monitoring import publication
 from tasks.tracking.mlflow_client import MONITORING, search_runs
+from tasks.tracking.version_pages import pages_of
 from tests.flows.registered import pictures
 from tests.model_repository import live_logs
 from tests.model_repository.test_predict import curl
@@ -88,6 +90,8 @@ def test_darkness_is_told_once_with_pictures(name: str, monkeypatch: Any) -> Non
     assert REFERENCE in {each.path for each in mlflow.list_artifacts(source)}
     again: State = monitor_model(name, monitoring=PARAMS, return_state=True)
     assert again.name == "Drifted"
+    (kept_page,) = pages_of(mlflow.get_model_version(name, "1").tags)
+    assert (kept_page.name, kept_page.run) == (publication.PAGE, str(again.state_details.flow_run_id))
     assert len(told) == 1
     (tracked,) = search_runs(MONITORING, f"tags.model = '{name}'", [])
     assert len(mlflow.get_metric_history(tracked.info.run_id, "PSI of brightness")) == 2

@@ -79,7 +79,11 @@ VERSION = VersionEntry(
     parity="passed",
     approved_by="Ann",
     served=True,
-    pages=(EVALUATION, replace(EVALUATION, title="Labels that look wrong", split="all")),
+    pages=(
+        EVALUATION,
+        replace(EVALUATION, title="Labels that look wrong", split="all"),
+        replace(EVALUATION, title="Monitoring", archives=(), split=""),
+    ),
 )
 SERVED = (True, False, None)
 MODEL = ModelEntry(
@@ -268,6 +272,7 @@ def test_an_archive_and_a_version_lead_to_the_pages_about_them(monkeypatch: pyte
     assert (
         f'{link}Labels that look wrong</a> <span class="soft"><bdi>&lt;a&gt;.zip</bdi>, all splits</span>' in versions
     )
+    assert f"{link}Monitoring</a></dd>" in versions
 
 
 @pytest.mark.parametrize("changes", [{}, {"left out: a <polyline>": 3, "not kept: flag occluded": 9}])

@@ -11,7 +11,7 @@ from tasks.tracking import version_pages
 from tasks.tracking.registry import ModelVersion
 from tasks.tracking.version_pages import VersionPage, keep_page, pages_of
 
-RUNS = [str(uuid4()) for _ in range(4)]
+RUNS = [str(uuid4()) for _ in range(5)]
 VERSION = ModelVersion(name="shapes", version=3, run_id="", task="detect", image_size=64, class_names=())
 
 
@@ -29,6 +29,7 @@ def test_of_the_pages_about_the_same_images_the_newest_is_kept(monkeypatch: pyte
         page(RUNS[1], "evaluation.html", "s3://datasets/b.zip", "a.zip"),
         page(RUNS[2], "evaluation.html", "a.zip", "s3://datasets/b.zip", split="test"),
         page(RUNS[3], "refusal.html"),
+        page(RUNS[4], "monitoring.html", split=""),
     ]
     for each in kept:
         keep_page.fn(VERSION, each)
@@ -36,6 +37,7 @@ def test_of_the_pages_about_the_same_images_the_newest_is_kept(monkeypatch: pyte
     assert found.keys() == set(RUNS[1:])
     assert found[RUNS[1]] == page(RUNS[1], "evaluation.html", "a.zip", "b.zip")
     assert found[RUNS[3]].archives == {"trained.zip": "e" * 64}
+    assert found[RUNS[4]] == page(RUNS[4], "monitoring.html", split="")  # it is about no archive
 
 
 @pytest.mark.parametrize(
