@@ -49,7 +49,7 @@ def test_a_champion_tells_what_it_was_trained_from_and_how(untrained: Path) -> N
 def test_archives_of_a_champion_are_merged_again_by_what_each_of_them_calls_its_classes(untrained: Path) -> None:
     """They swapped two names: what the champion has labelled since must not be swapped again."""
     merge = MergePolicy.model_validate({"classes": {"cat": "dog", "dog": "cat"}})
-    plan = {"archive_class_names": {"a.zip": ["cat", "dog"], "b.zip": ["cat"]}}
+    plan: dict[str, object] = {"archive_class_names": {"a.zip": ["cat", "dog"], "b.zip": ["cat"]}}
     found = found_for(champion(untrained, {}, {"training": TRAINING.model_dump(), "merge": merge.model_dump()}, plan))
     again = found.merge_again(["a.zip", "loops/m/1-reviewed.zip"])
     assert again.classes == {"cat": "cat", "dog": "dog", "a.zip:cat": "dog", "a.zip:dog": "cat"}
