@@ -593,7 +593,7 @@ class LabellingParams(Parameters):
     compare: Archive | None = Field(
         None,
         description="A labelled archive in bucket datasets (a.zip), or an s3:// address, on all images of which the "
-        "precision and the recall of the labels are measured beside those that validation promises.",
+        "precision and the recall of the labels are measured beside those that validation lets expect.",
     )
     device: Device | None = Field(
         None,

@@ -41,12 +41,12 @@ class LabellingReport:
         archived, total = self.labelling.archived, images.total()
         made = f"{self.archive}: {archived:,} of {total:,} images with {taken:,} labels, by {self.title}"
         if not archived:
-            never = f" ({self.never})" if self.never else ""
-            made = f"{self.title} is sure of none of {total:,} images{never}, so there is no {self.archive}"
+            untaken = f" ({'; '.join(f'of {each}' for each in self.untaken)})" if self.untaken else ""
+            made = f"{self.title} is sure of none of {total:,} images{untaken}, so there is no {self.archive}"
         return f"{made}; {images[UNCERTAIN]:,} uncertain, {total - archived - images[UNCERTAIN]:,} left out"
 
     @property
-    def promise(self) -> str:
+    def expectation(self) -> str:
         """What validation says of the labels."""
         expected, source = self.plan.expected, self.plan.validation
         images = f"{source.images:,} validation images ({', '.join(source.archives)}, split {source.split})"
@@ -61,25 +61,27 @@ class LabellingReport:
         return f"On {self.compare}, which is labelled ({measured.images:,} images), they {_describe_outcome(measured)}."
 
     @property
-    def never(self) -> str:
-        """Of which classes no label is taken, and why; empty if of all some may be."""
+    def untaken(self) -> list[str]:
+        """Of which classes no label is taken, and why: `'cat' no label is taken: ...`, to be put behind "of"."""
         classes: dict[str, list[str]] = {}
         for name, threshold in zip(self.class_names, self.plan.thresholds, strict=True):
             if threshold.high is None:
                 classes.setdefault(threshold.doubt, []).append(safe_repr(name, _NAME))
-        return "; ".join(f"{_some(names)} never: {doubt}" for doubt, names in classes.items())
+        return [f"{_some(names)} no label is taken: {doubt}" for doubt, names in classes.items()]
 
     @property
     def ways_out(self) -> list[str]:
         """What makes the version label more, or leave fewer images uncertain; empty if nothing stands in the way."""
-        more = "More validation images, of which evaluate-model keeps what the version found, or a lower"
+        more = "evaluate the version on more labelled images with evaluate-model, or lower"
         told = []
-        if self.never:
-            told.append(f"No label is taken of {self.never}. {more} labelling.precision take more.")
+        if self.untaken:
+            reasons = " ".join(f"Of {each}." for each in self.untaken)
+            told.append(f"{reasons} To have more taken, {more} labelling.precision.")
         if self.plan.validation.task != "classify" and not any(each.drops for each in self.plan.thresholds):
             told.append(
-                "Nothing is dropped, however unsure: validation bears out labelling.recall at no confidence. "
-                f"{more} labelling.recall leave fewer images uncertain."
+                "Nothing is dropped, however unsure: validation bears out labelling.recall at no confidence. It has "
+                "too few labels, or too many of them are missed, or those that are missed lie together in few images. "
+                f"To leave fewer images uncertain, {more} labelling.recall."
             )
         if not told and not self.labelling.archived and self.labelling.images[UNCERTAIN]:
             told.append(
@@ -114,7 +116,7 @@ HEADER = ("class", "taken", "uncertain", "dropped", "from", "below", "precision"
 
 
 def labelling_page(report: LabellingReport) -> str:
-    """Return the page: the counts, the thresholds and what they promise, and pictures of what was labelled."""
+    """Return the page: the counts, the thresholds and what is expected of them, and pictures of what was labelled."""
     labelling, expected = report.labelling, report.plan.expected.overall
     shares = (("of them right, expected", expected.precision), ("objects found, expected", expected.recall))
     return render_page(
@@ -129,7 +131,7 @@ def labelling_page(report: LabellingReport) -> str:
             ("labels", f"{labelling.taken.total():,}"),
             *((name, _share(share)) for name, share in shares if labelling.archived and share is not None),
         ],
-        sentences=list(filter(None, [*report.ways_out, report.promise, report.measured])),
+        sentences=list(filter(None, [*report.ways_out, report.expectation, report.measured])),
         kinds=report.kinds(),
         header=HEADER,
         classes=[*report.class_rows()][:_PAGE_CLASSES],
@@ -144,13 +146,16 @@ def labelling_page(report: LabellingReport) -> str:
 
 
 def labelling_markdown(report: LabellingReport, run: str) -> str:
-    """Return the counts, the thresholds and what they promise; `run` is the flow run, which lists uncertain images."""
+    """Return the counts, the thresholds and what is expected of them.
+
+    `run` is the flow run, which lists the uncertain images.
+    """
     uncertain, failures = report.labelling.images[UNCERTAIN], report.labelling.failures
     lines = [f"**{wrap_text(each.source)}**: {wrap_text(each.reason)}" for each in failures[:_MARKDOWN_FAILURES]]
     parts = [
         f"{escape_markdown(report.sentence)}.",
         *map(escape_markdown, report.ways_out),
-        escape_markdown(report.promise),
+        escape_markdown(report.expectation),
         escape_markdown(report.measured),
         f"The uncertain images are the input `run:{run}` of other flows." if uncertain else "",
         table(("images", "count"), report.kinds()),

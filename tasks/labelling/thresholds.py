@@ -5,7 +5,7 @@ single missed label more would break that. From the upper one on, the precision 
 would break that. What lies between makes its image uncertain: a label that is silently missing would teach that nothing
 is there.
 
-The upper thresholds together keep a promise: if the images are like those of validation, at least the wanted share of
+The upper thresholds together keep a bound: if the images are like those of validation, at least the wanted share of
 the labels that are taken is right, with 99 % confidence by an exact binomial bound. Labels of one image are wrong
 together, so they count as fewer. Where the bound does not hold, all upper thresholds are raised until it does. So do
 the lower thresholds: of the classes of which something is dropped, at least the wanted share of the objects is found
@@ -13,9 +13,9 @@ from them on. Where that does not hold, all are lowered, and if it never does, n
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from tasks.vision.geometry import Bools, Doubles, Ints
 
 _CONFIDENCE = 0.99
 _STEPS = 10  # from the wanted precision or recall to 1, in which it is raised
+_TOO_WRONG = "too many of its detections were wrong in validation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +86,10 @@ def compute_thresholds(matching: ValidationMatching, precision: float, recall: f
     classes = [_ClassCurve(matching, number) for number in range(len(matching.source.class_names))]
     highs = _upper_thresholds(classes, matching, precision)
     lows = [0.0] * len(classes) if whole else _lower_thresholds(classes, matching, recall)
-    labels = sum(each.labels for each in classes)
+    doubts = _describe_doubts(classes, highs, matching, precision)
     return [
-        LabelThreshold(
-            low=low if high is None else min(low, high),
-            high=high,
-            labels=each.labels,
-            doubt=_describe_doubt(each.labels, labels, precision) if high is None else "",
-        )
-        for each, low, high in zip(classes, lows, highs, strict=True)
+        LabelThreshold(low=low if high is None else min(low, high), high=high, labels=each.labels, doubt=doubt)
+        for each, low, high, doubt in zip(classes, lows, highs, doubts, strict=True)
     ]
 
 
@@ -156,7 +152,10 @@ def expect(matching: ValidationMatching, thresholds: Sequence[LabelThreshold]) -
 
 
 class _ClassCurve:
-    """The detections of a class, surest first, and how many of them are right down to each place."""
+    """The detections of a class, surest first, and how many of them are right down to each place.
+
+    `found` of its `labels` are found, at whatever confidence.
+    """
 
     def __init__(self, matching: ValidationMatching, class_id: int) -> None:
         own = np.flatnonzero(matching.class_id == class_id)
@@ -164,6 +163,7 @@ class _ClassCurve:
         self._confidence = matching.confidence[own]
         self._right = np.cumsum(matching.labelled[own])
         self.labels = int(matching.labelled[own].sum())
+        self.found = int((matching.labelled[own] & (self._confidence > 0)).sum())
 
     def upper_threshold(self, precision: float, wanted: float) -> float | None:
         """Return how far down the precision is `wanted`, without a break, and one wrong label more leaves `precision`.
@@ -200,11 +200,16 @@ class _ClassCurve:
 def _upper_thresholds(
     classes: Sequence[_ClassCurve], matching: ValidationMatching, precision: float
 ) -> list[float | None]:
-    for step in range(_STEPS):
-        highs = [each.upper_threshold(precision, precision + (1 - precision) * step / _STEPS) for each in classes]
-        if _keep_promise(matching, highs, precision):
+    for highs in _upper_steps(classes, precision):
+        if _Taken.by(highs, matching).bear_out(precision):
             return highs
     return [None] * len(classes)
+
+
+def _upper_steps(classes: Sequence[_ClassCurve], precision: float) -> Iterator[list[float | None]]:
+    """Yield the upper threshold of each class, first as it is borne out alone, then raised step by step."""
+    for step in range(_STEPS):
+        yield [each.upper_threshold(precision, precision + (1 - precision) * step / _STEPS) for each in classes]
 
 
 def _lower_thresholds(classes: Sequence[_ClassCurve], matching: ValidationMatching, recall: float) -> list[float]:
@@ -228,22 +233,69 @@ def _lower_thresholds(classes: Sequence[_ClassCurve], matching: ValidationMatchi
     return [LEAST_CONFIDENCE] * len(classes)
 
 
-def _describe_doubt(labels: int, all_labels: int, precision: float) -> str:
-    """Why nothing of a class is taken, by its validation labels and those of all classes."""
-    own = math.ceil(precision / (1 - precision) - 1e-9)
-    together = math.ceil(math.log(1 - _CONFIDENCE) / math.log(precision) - 1e-9)
-    if labels < own:
-        return f"{labels} validation labels, {own} needed"
-    if all_labels < together:
-        return f"{all_labels} validation labels of all classes, {together} needed"
-    return "too many of its detections were wrong in validation"
+@dataclass(frozen=True, kw_only=True)
+class _Taken:
+    """Of the labels that are taken: which are wrong [N], and their images [N]."""
+
+    wrong: Bools
+    images: Ints
+
+    @classmethod
+    def by(cls, highs: Sequence[float | None], matching: ValidationMatching) -> Self:
+        """Return what upper thresholds take."""
+        high = np.array([np.inf if each is None else each for each in highs])
+        taken = matching.confidence >= high[matching.class_id]
+        return cls(wrong=~matching.labelled[taken], images=matching.image[taken])
+
+    def bear_out(self, precision: float, *, apart: bool = False) -> bool:
+        """Whether so many are right in all images like these; `apart`: if each were in an image of its own."""
+        count, wrong = len(self.wrong), self.wrong.sum()
+        effect = design_effect(self.wrong, self.images) if wrong and not apart else 1.0
+        return not count or float(largest_share(wrong / effect, count / effect, _CONFIDENCE)) <= 1 - precision
 
 
-def _keep_promise(matching: ValidationMatching, highs: Sequence[float | None], precision: float) -> bool:
-    """Whether the labels that are taken bear out that so many are right in all images like these."""
-    high = np.array([np.inf if each is None else each for each in highs])
-    taken = matching.confidence >= high[matching.class_id]
-    wrong = ~matching.labelled[taken]
-    effect = design_effect(wrong, matching.image[taken]) if wrong.any() else 1.0
-    bound = largest_share(np.array(wrong.sum() / effect), np.array(len(wrong) / effect), _CONFIDENCE)
-    return not len(wrong) or float(bound) <= 1 - precision
+def _describe_doubts(
+    classes: Sequence[_ClassCurve], highs: Sequence[float | None], matching: ValidationMatching, precision: float
+) -> list[str]:
+    """Why nothing of a class is taken; empty for each of which something is."""
+    if None not in highs:
+        return [""] * len(classes)
+    alone = next(_upper_steps(classes, precision))
+    needed = math.ceil(precision / (1 - precision) - 1e-9)
+    doubts = [_describe_lack([each], "", needed) or _TOO_WRONG for each in classes]
+    if all(high is None for high in highs) and any(high is not None for high in alone):
+        together = _describe_doubt_together(classes, alone, matching, precision)
+        doubts = [doubt if high is None else together for doubt, high in zip(doubts, alone, strict=True)]
+    return [doubt if high is None else "" for doubt, high in zip(doubts, highs, strict=True)]
+
+
+def _describe_doubt_together(
+    classes: Sequence[_ClassCurve], alone: Sequence[float | None], matching: ValidationMatching, precision: float
+) -> str:
+    """Why the classes that would be taken `alone` are not taken together."""
+    certain = [each for each, high in zip(classes, alone, strict=True) if high is not None]
+    if len(classes) == 1:
+        scope = ""
+    else:
+        scope = " of all classes" if len(certain) == len(classes) else " of the classes that would do alone"
+    needed = math.ceil(math.log(1 - _CONFIDENCE) / math.log(precision) - 1e-9)
+    if lack := _describe_lack(certain, scope, needed):
+        return lack
+    steps = [_Taken.by(highs, matching) for highs in _upper_steps(classes, precision)]
+    clustered = next((each for each in steps if each.wrong.any() and each.bear_out(precision, apart=True)), None)
+    if clustered:
+        wrong, images = int(clustered.wrong.sum()), len(np.unique(clustered.images[clustered.wrong]))
+        where = f"lie together in few images ({wrong:,} in {images:,})"
+        return f"the wrong detections{scope} {where}, which says little of other images"
+    count, wrong = len(steps[0].wrong), int(steps[0].wrong.sum())
+    if count - wrong < needed:
+        return f"only {count - wrong:,} right detections{scope} come before too many wrong ones, {needed} needed"
+    return f"too many of the {count:,} surest detections{scope} were wrong in validation: {wrong:,}"
+
+
+def _describe_lack(classes: Sequence[_ClassCurve], scope: str, needed: int) -> str:
+    """Say that validation has too few labels of some classes, or that too few were found; empty if it has enough."""
+    labels, found = sum(each.labels for each in classes), sum(each.found for each in classes)
+    if labels < needed:
+        return f"{labels:,} validation labels{scope}, {needed} needed"
+    return f"found {found:,} right of {labels:,} validation labels{scope}, {needed} needed" if found < needed else ""

@@ -41,10 +41,11 @@ def test_a_run_that_is_tried_again_keeps_its_version_and_its_thresholds(champion
 
 
 @pytest.mark.parametrize(
-    ("right", "never"),
+    ("right", "missed", "why"),
     [
-        (13, "'cell' never: 13 validation labels, 19 needed"),
-        (60, "'cell' never: 60 validation labels of all classes, 90 needed"),
+        (13, 0, "'cell' no label is taken: 13 validation labels, 19 needed"),
+        (60, 0, "'cell' no label is taken: 60 validation labels, 90 needed"),
+        (80, 40, "'cell' no label is taken: found 80 right of 120 validation labels, 90 needed"),
     ],
 )
 def test_where_nothing_is_taken_the_report_says_why_and_what_helps(
@@ -52,10 +53,11 @@ def test_where_nothing_is_taken_the_report_says_why_and_what_helps(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     right: int,
-    never: str,
+    missed: int,
+    why: str,
 ) -> None:
     """It does not say which share is right of labels that are not there."""
-    monkeypatch.setattr(plan, "find_validation", lambda _: ladder(right, 30))
+    monkeypatch.setattr(plan, "find_validation", lambda _: ladder(right, 30, missed))
     _, planned = plan.open_or_plan("m", LabellingParams(), tmp_path)
     labelling = Labelling()
     labelling.images.update({UNCERTAIN: 13, LEARNT: 2})
@@ -63,18 +65,20 @@ def test_where_nothing_is_taken_the_report_says_why_and_what_helps(
         archive="a.zip", model_name="m", class_names=("cell",), plan=planned, labelling=labelling, compare=None
     )
     assert report.sentence == (
-        f"m version 2 is sure of none of 15 images ({never}), so there is no a.zip; 13 uncertain, 2 left out"
+        f"m version 2 is sure of none of 15 images (of {why}), so there is no a.zip; 13 uncertain, 2 left out"
     )
-    assert report.promise.endswith("the same thresholds take no label, and leave 100.0% of the images uncertain.")
+    assert report.ways_out[0].startswith(f"Of {why}. To have more taken, evaluate the version on more")
+    assert "the same thresholds take no label, and leave" in report.expectation
     for told in (labelling_page(report), labelling_markdown(report, "run-1").replace("\\", "")):
-        assert "a lower labelling.precision take more" in told
-        assert "a lower labelling.recall leave fewer images uncertain" in told
+        assert "or lower labelling.precision." in told
+        assert "To leave fewer images uncertain, evaluate the version on more labelled images" in told
+        assert "or lower labelling.recall." in told
         assert "select-images and review-images take them" in told
         assert "right, expected" not in told
         assert "unknown right labels" not in told
 
 
-def test_the_report_tells_what_is_promised_and_what_was_measured(champion: list[int], tmp_path: Path) -> None:  # noqa: ARG001
+def test_the_report_tells_what_is_expected_and_what_was_measured(champion: list[int], tmp_path: Path) -> None:  # noqa: ARG001
     _, planned = plan.open_or_plan("m", LabellingParams(), tmp_path)
     labelling = Labelling()
     labelling.images[UNCERTAIN] = 3
@@ -85,8 +89,8 @@ def test_the_report_tells_what_is_promised_and_what_was_measured(champion: list[
     )
     assert report.sentence == "m version 2 is sure of none of 3 images, so there is no a.zip; 3 uncertain, 0 left out"
     assert report.ways_out[0].startswith("In each uncertain image something lies between the two thresholds")
-    assert "On 230 validation images" in report.promise
-    assert "100.0% of the objects, in the 100.0% of the images" in report.promise
+    assert "On 230 validation images" in report.expectation
+    assert "100.0% of the objects, in the 100.0% of the images" in report.expectation
     page, markdown = labelling_page(report), labelling_markdown(report, "run-1")
     assert HOSTILE not in page + markdown
     assert "below 0.20 dropped, from 0.95 taken" in page

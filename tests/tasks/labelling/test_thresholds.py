@@ -1,4 +1,4 @@
-"""Which labels of a model are taken, and what is promised of them."""
+"""Which labels of a model are taken, and what bounds hold for them."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -107,6 +107,8 @@ def test_labels_that_are_missed_together_bear_out_less() -> None:
         (30, 30, 0.95, "60 validation labels of all classes, 90 needed"),
         (3, 0, 0.8, "3 validation labels, 4 needed"),
         (10, 10, 0.8, "20 validation labels of all classes, 21 needed"),
+        (85, 10, 0.95, "85 validation labels of the classes that would do alone, 90 needed"),
+        (80, 0, 0.95, "80 validation labels, 90 needed"),
     ],
 )
 def test_why_nothing_of_a_class_is_taken_is_told(own: int, others: int, precision: float, doubt: str) -> None:
@@ -115,6 +117,53 @@ def test_why_nothing_of_a_class_is_taken_is_told(own: int, others: int, precisio
         matching(np.full(own + others, 0.9), np.ones(own + others), class_id=class_id), precision, 0.9
     )[0]
     assert (first.high, first.doubt) == (None, doubt)
+
+
+@pytest.mark.parametrize(
+    ("right", "missed", "doubt"),
+    [
+        (80, 40, "found 80 right of 120 validation labels, 90 needed"),
+        (10, 40, "found 10 right of 50 validation labels, 19 needed"),
+    ],
+)
+def test_labels_that_are_missed_are_not_said_to_be_wrong(right: int, missed: int, doubt: str) -> None:
+    (threshold,) = compute_thresholds(ladder(right, 0, missed), 0.95, 0.95)
+    assert (threshold.high, threshold.doubt) == (None, doubt)
+
+
+def test_that_wrong_detections_lie_together_in_few_images_is_told() -> None:
+    """Of 400 right ones in 100 images, 8 wrong ones are in as many images, or all in one."""
+    confidence = [*np.linspace(1, 0.6, 400), *np.linspace(0.99, 0.61, 8)]
+    labelled, image = [*np.ones(400), *np.zeros(8)], np.arange(408) % 100
+    (apart,) = compute_thresholds(matching(confidence, labelled, image=image), 0.95, 0.95)
+    image[400:] = 3
+    (together,) = compute_thresholds(matching(confidence, labelled, image=image), 0.95, 0.95)
+    assert (apart.high, apart.doubt, together.high) == (0.6, "", None)
+    where = "lie together in few images (8 in 1), which says little of other images"
+    assert together.doubt == f"the wrong detections {where}"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "after", "doubt"),
+    [
+        (30, 60, "only 60 right detections come before too many wrong ones, 90 needed"),
+        (1, 40, "too many of the 101 surest detections were wrong in validation: 1"),
+    ],
+)
+def test_how_many_of_the_surest_detections_are_wrong_is_told(wrong: int, after: int, doubt: str) -> None:
+    """With 60 right ones before the first wrong one, and some after the last."""
+    confidence = [*np.linspace(1, 0.96, 60), *np.full(wrong, 0.95), *np.linspace(0.9, 0.8, after)]
+    labelled = [*np.ones(60), *np.zeros(wrong), *np.ones(after)]
+    (threshold,) = compute_thresholds(matching(confidence, labelled), 0.95, 0.9)
+    assert (threshold.high, threshold.doubt) == (None, doubt)
+
+
+def test_a_class_is_blamed_for_its_own_wrong_detections_where_others_are_taken() -> None:
+    class_id = np.repeat([0, 1], [300, 40])
+    labelled = [*np.ones(338), 0, 0]
+    taken, left = compute_thresholds(matching(np.full(340, 0.9), labelled, class_id=class_id), 0.95, 0.9)
+    assert (taken.high, taken.doubt) == (0.9, "")
+    assert (left.high, left.doubt) == (None, "too many of its detections were wrong in validation")
 
 
 def test_a_class_of_which_too_much_is_wrong_is_not_said_to_lack_labels() -> None:
