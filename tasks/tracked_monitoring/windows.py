@@ -1,7 +1,7 @@
 """What a version has answered in the last days, in runs of inference and live."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -185,9 +185,11 @@ def _read_run(
 
 def _choose_least(version: ModelVersion, answered: Sequence[_Answered], live: Sequence[LiveAnswer]) -> Doubles:
     classes = len(version.class_names)
-    requests = Counter(each.least for each in live)
-    kept = [(each.least, len(each.found)) for each in answered]
-    kept += [(np.full(classes, least), count) for least, count in requests.items()]
+    requests = defaultdict[float, set[Hashable]](set)
+    for number, answer in enumerate(live):
+        requests[answer.least].add(number)
+    kept: list[tuple[Doubles, set[Hashable]]] = [(run.least, {each.source for each in run.found}) for run in answered]
+    kept += [(np.full(classes, least), images) for least, images in requests.items()]
     return choose_least(kept) if kept else np.zeros(classes)
 
 

@@ -126,6 +126,12 @@ def test_runs_that_repeat_the_same_images_do_not_fill_the_window(read: Callable[
     assert len(read(runs, None, images=50).found) == 40
 
 
+def test_runs_that_repeat_the_same_images_do_not_outweigh_others(read: Callable[..., Window]) -> None:
+    runs = [*(kept_from(0.5, 50, "same") for _ in range(20)), kept_from(0.25, 300, "others")]
+    window = read(runs, None)
+    assert (window.least.tolist(), len(window.found), window.runs) == ([0.25, 0.25], 300, 1)
+
+
 def test_each_run_that_is_left_out_is_counted(read: Callable[..., Window]) -> None:
     runs = [*(kept_from(0.99, 40, f"sure-{number}") for number in range(4)), kept_from(0.25, 60, "a")]
     window = read(runs, None, images=50)
