@@ -26,7 +26,8 @@ def monitor_model(model_name: ModelName, monitoring: MonitoringParams = Monitori
         window = windows.read_window(version, monitoring, folder / "window")
         if len(window.found) < monitoring.min_images:
             few = f"{len(window.found)} of {monitoring.min_images} images in {monitoring.days:g} days"
-            return outcome.completed(f"{title} has answered too few images: {few}", outcome.NOTHING_NEW)
+            told = filter(None, [f"{title} has answered too few images: {few}", " ".join(window.remarks)])
+            return outcome.completed(". ".join(told), outcome.NOTHING_NEW)
         reference = references.find_reference(version, folder)
         if reference is None:
             sample = references.fetch_sample(version, folder)

@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.inference import publication, session, work_queue
+from tasks.inference import image_lists, publication, session, work_queue
 from tasks.orchestration import artifacts, current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import InferenceParams, Inputs, ModelName
@@ -33,7 +33,8 @@ def run_inference(model_name: ModelName, inputs: Inputs, inference: InferencePar
             current_run.log_step("merging the results and making the gallery")
             published = publication.publish_results(queue, folder, model_name)
         artifacts.show_link("gallery", published.gallery, "Open the gallery")
-        links = inference_runs.record_inference(current_run.flow_run_name(), published)
+        chosen = image_lists.are_chosen(inputs, current_run.flow_run_tags())
+        links = inference_runs.record_inference(current_run.flow_run_name(), published, chosen=chosen)
         artifacts.show_markdown("inference-report", published.to_markdown(links))
         published.complete()
     work_queue.finish(run)

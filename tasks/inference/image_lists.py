@@ -3,7 +3,7 @@
 A list is `image-lists/<flow run id>.jsonl` in bucket `runs`: a head, then a line an image. clean-up removes it in time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
@@ -19,6 +19,7 @@ from tasks.storage.s3_client import StorageError
 
 MAX_BYTES = 1 << 29
 LISTS = "image-lists"
+OF_REVIEW = "of-a-review"  # the tag of a run of inference that a review has started
 _PREFIX = "run:"
 _RUNS = ObjectStore(Bucket.RUNS)
 
@@ -86,6 +87,17 @@ def find_predictions_run(run: str) -> str | None:
     """
     listed = find_image_list(run)
     return run if listed is None else listed.predictions_run
+
+
+def are_chosen(inputs: Iterable[str], tags: Collection[str]) -> bool:
+    """Whether the images of a run with these tags were chosen for people to correct: by a review, or by a list.
+
+    If so, they say little of the images that a model gets to see.
+
+    Raises:
+        StorageError: The object store does not answer.
+    """
+    return OF_REVIEW in tags or any(_RUNS.exists(_key(run)) for run in map(named_run, inputs) if run)
 
 
 def list_run_sources(run: str) -> Iterable[MediaSource]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tasks.evaluation import steps as evaluation_steps
 from tasks.evaluation.overlaps import best_first
-from tasks.inference import done_inputs, publication, session, work_queue
+from tasks.inference import done_inputs, image_lists, publication, session, work_queue
 from tasks.inference.concurrency import ordered_map
 from tasks.inference.media_inputs import MediaStore, list_media_sources
 from tasks.inference.results.parquet import schema, to_table
@@ -21,7 +21,7 @@ from tasks.inference.work_plan import MediaSource, split_into_chunks
 from tasks.inference.worker import PinnedRun
 from tasks.labelling.reuse import LabelNeeds
 from tasks.media.file_type import MediaKind
-from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
+from tasks.orchestration.current_run import flow_run_id, flow_run_name, flow_run_tags, log_step
 from tasks.parameters import DEFAULT_CONFIDENCE, InferenceParams
 from tasks.tracking import inference_runs, registry
 from tasks.tracking.registry import ModelVersion
@@ -121,7 +121,8 @@ def _ask_triton(
         queue = work_queue.create_queue(run, split_into_chunks(wanted), pinned.to_dict())
         session.detect(queue, inputs, folder, lambda _: version.version)
         published = publication.publish_results(queue, folder, version.name)
-        inference_runs.record_inference(flow_run_name(), published)
+        chosen = image_lists.are_chosen(inputs, flow_run_tags())
+        inference_runs.record_inference(flow_run_name(), published, chosen=chosen)
         published.complete()
     work_queue.finish(run)
     publication.count_inputs_as_done(run)

@@ -4,7 +4,7 @@ While such a run is suspended, the one that waits is, too, and holds no place of
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -45,16 +45,16 @@ class AwaitedVersionRefusedError(AwaitedRunError):
 class AwaitedRuns:
     """The runs that this flow run has started, by their ids: `titles` say what for, `states` what is known of each.
 
-    `on_change` is called when one was started, and when they were looked at.
+    `on_change` is called when one was started, and when they were looked at. Each gets these `tags`.
     """
 
-    def __init__(self, on_change: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, on_change: Callable[[], object] = lambda: None, tags: Collection[str] = ()) -> None:
         self.titles: dict[UUID, str] = {}
         self.states: dict[UUID, RunState] = {}
         self._on_change = on_change
         self._run = flow_run_id()
         self._began = begun_at()
-        self._tag = child_runs.child_tag(child_runs.PIPELINE, self._run)
+        self._tags = [child_runs.child_tag(child_runs.PIPELINE, self._run), *tags]
         self._may_continue = may_continue()
 
     def do(self, title: str, flow: str, parameters: Mapping[str, Any], key: str) -> RunState:
@@ -98,7 +98,7 @@ class AwaitedRuns:
                 plain,
                 name=f"{title}, {flow_run_name()}"[:_MAX_NAME],
                 idempotency_key=key,
-                tags=[self._tag],
+                tags=self._tags,
             )
         )
         state = SERVICE_RESTART.call(lambda: child_runs.read_runs([run])).get(run)

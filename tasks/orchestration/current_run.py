@@ -29,6 +29,11 @@ def flow_run_id() -> str:
     return str(runtime.flow_run.id)
 
 
+def flow_run_tags() -> list[str]:
+    """Return the tags of the flow run."""
+    return list(runtime.flow_run.tags)
+
+
 def run_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
     """Return the log of the flow run; elsewhere that of this module."""
     try:

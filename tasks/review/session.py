@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from tasks.inference.image_lists import named_run
+from tasks.inference.image_lists import OF_REVIEW, named_run
 from tasks.orchestration import artifacts, events
 from tasks.orchestration.awaited_runs import AwaitedRuns
 from tasks.orchestration.current_run import flow_run_id, flow_run_name, log_step
@@ -40,7 +40,7 @@ class ReviewSession:
         self._review = review
         self.run = flow_run_id()
         self._deadline = begun_at() + timedelta(days=review.max_wait_d)
-        self._runs = AwaitedRuns()
+        self._runs = AwaitedRuns(tags=[OF_REVIEW])
         self._may_continue = may_continue()
 
     def open_round(self, inputs: Sequence[str], folder: Path) -> Round:

@@ -1,6 +1,6 @@
 """What a version has answered in the last days, in runs of inference and live."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,7 +30,7 @@ from tasks.orchestration.current_run import flow_run_id, log_step, now
 from tasks.parameters import InferenceParams, MonitoringParams
 from tasks.settings import Settings
 from tasks.tracking import registry
-from tasks.tracking.inference_runs import list_inference_runs
+from tasks.tracking.inference_runs import InferenceRun, list_inference_runs
 from tasks.tracking.registry import ModelVersion
 from tasks.vision.detections import Detections
 
@@ -39,6 +39,11 @@ _LARGEST = 1 << 26  # bytes of an image whose pixels are looked at
 _NAMED = 3  # images that cannot be looked at, with the reason
 _LONGEST = 200  # characters of a name
 _KEEPS_LITTLE = 0.5  # mean confidence of the classes: a run that keeps detections from above it keeps little
+# Why runs of inference are left out.
+_CHOSEN = "Their images were chosen for people to correct, so they are not what the version gets to see."
+_INCOMPARABLE = (
+    "Their parameters are not known, or differ in tiles or iou or classes from how the validation images are predicted."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +85,7 @@ def read_window(version: ModelVersion, monitoring: MonitoringParams, folder: Pat
         least=least,
         runs=len(runs),
         live=len(taken) if live else None,
-        remarks=(*_remarks(left_out, sum(run.frames for run in runs)), *weak, *remarks),
+        remarks=(*_remarks_of_runs(left_out, sum(run.frames for run in runs)), *weak, *remarks),
     )
     for remark in window.remarks:
         log_step("%s", remark)
@@ -125,37 +130,37 @@ def _read_live(
 
 def _read_runs(
     version: ModelVersion, begin: datetime, most: int, rng: np.random.Generator, folder: Path
-) -> tuple[list[_Answered], int]:
-    """Return what the newest runs have found, and how many cannot be compared with the validation images.
+) -> tuple[list[_Answered], Counter[str]]:
+    """Return what the newest runs have found, and how many are left out, by reason.
 
     Older runs are read until there are `most` images. Runs that have kept little are counted apart, so that one of them
     does not stand for a week.
     """
     answered: list[_Answered] = []
     images: dict[bool, set[str]] = {False: set(), True: set()}
-    left_out = 0
+    left_out = Counter[str]()
     for run in _recent_runs(version, begin):
         if len(images[False]) >= most:
             break
-        least = _least_of(run, version)
+        least = None if run.chosen else _least_of(run.flow_run_id, version)
         if least is None:
-            left_out += 1
+            left_out[_CHOSEN if run.chosen else _INCOMPARABLE] += 1
             continue
         own = images[bool(least.mean() > _KEEPS_LITTLE)]
         if len(own) < most:
-            answered.append(_read_run(run, version, least, most, rng, folder))
+            answered.append(_read_run(run.flow_run_id, version, least, most, rng, folder))
             own.update(each.source for each in answered[-1].found)
         else:  # it is counted, and not read
             answered.append(_Answered(found=[], sources={}, least=least, frames=0))
     return answered, left_out
 
 
-def _recent_runs(version: ModelVersion, begin: datetime) -> Iterator[str]:
+def _recent_runs(version: ModelVersion, begin: datetime) -> Iterator[InferenceRun]:
     for run in list_inference_runs(version.name):
         if run.created < begin:
             return
         if version.version in run.versions and publication.is_published(run.flow_run_id):
-            yield run.flow_run_id
+            yield run
 
 
 def _least_of(run: str, version: ModelVersion) -> Doubles | None:
@@ -193,13 +198,8 @@ def _choose_least(version: ModelVersion, answered: Sequence[_Answered], live: Se
     return choose_least(kept) if kept else np.zeros(classes)
 
 
-def _remarks(left_out: int, frames: int) -> tuple[str, ...]:
-    remarks = []
-    if left_out:
-        remarks.append(
-            f"Runs of inference that are left out: {left_out:,}. Their parameters are not known, or differ in tiles or "
-            "iou or classes from how the validation images are predicted."
-        )
+def _remarks_of_runs(left_out: Mapping[str, int], frames: int) -> tuple[str, ...]:
+    remarks = [f"Runs of inference that are left out: {count:,}. {reason}" for reason, count in left_out.items()]
     if frames:
         remarks.append(f"Frames of videos that are left out, as they resemble each other: {frames:,}.")
     return tuple(remarks)

@@ -15,12 +15,19 @@ from tasks.tracking.links import page_links
 from tasks.tracking.mlflow_client import INFERENCE, best_effort, experiment_id, log_batch, quoted, search_runs
 
 _FIGURES = {"inputs", "images", "frames", "detections", "failed_inputs"}
+_CHOSEN = "chosen"
 _ID = re.compile(r"[0-9a-f-]{36}")
 
 
 @step
-def record_inference(name: str, published: Publication) -> str:
-    """Write the run of a flow run, once; returns links to its pages, as Markdown. Never raises."""
+def record_inference(name: str, published: Publication, *, chosen: bool) -> str:
+    """Write the run of a flow run, once; returns links to its pages, as Markdown. Never raises.
+
+    Args:
+        name: That of the run.
+        published: Its results.
+        chosen: Whether its images were chosen for people to correct.
+    """
     summary = published.summary
     model_name = published.model_name
     note = published.to_markdown(links_markdown(page_links(published.run, None, model_name, published.newest_version)))
@@ -36,6 +43,7 @@ def record_inference(name: str, published: Publication) -> str:
         "flow_run_id": published.run,
         "model": model_name,
         "versions": ", ".join(map(str, summary.versions)),
+        "images": _CHOSEN if chosen else "all",
         "mlflow.note.content": note,
     }
     run_id: str | None = None
@@ -54,7 +62,8 @@ def record_inference(name: str, published: Publication) -> str:
 class InferenceRun:
     """A run of inference as MLflow has it; `run_id` is its run there, `flow_run_id` that in Prefect.
 
-    `figures` are those that `record_inference` logs, as far as they are known.
+    `figures` are those that `record_inference` logs, as far as they are known. Its images were `chosen` for people to
+    correct, or not, as those of an earlier release are taken for.
     """
 
     run_id: str
@@ -63,6 +72,7 @@ class InferenceRun:
     versions: tuple[int, ...]
     created: datetime
     figures: Mapping[str, int]
+    chosen: bool
 
     @property
     def position(self) -> tuple[str, str]:
@@ -105,6 +115,7 @@ def _inference_run(run: Any) -> InferenceRun:  # noqa: ANN401
         versions=tuple(int(version) for version in tags.get("versions", "").split(", ") if version.isdecimal()),
         created=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
         figures={name: int(value) for name, value in run.data.metrics.items() if name in _FIGURES},
+        chosen=tags.get("images") == _CHOSEN,
     )
 
 

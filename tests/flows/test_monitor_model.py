@@ -10,10 +10,12 @@ import boto3
 import cv2
 import numpy as np
 from mlflow import MlflowClient
+from prefect import tags
 from prefect.client.schemas.objects import State
 
 from flows.monitor_model import monitor_model
 from flows.run_inference import run_inference
+from tasks.inference.image_lists import OF_REVIEW
 from tasks.monitoring.reference import REFERENCE
 from tasks.orchestration import events
 from tasks.storage.object_store import ObjectStore
@@ -95,6 +97,19 @@ def test_darkness_is_told_once_with_pictures(name: str, monkeypatch: Any) -> Non
     assert len(told) == 1
     (tracked,) = search_runs(MONITORING, f"tags.model = '{name}'", [])
     assert len(mlflow.get_metric_history(tracked.info.run_id, "PSI of brightness")) == 2
+
+
+def test_images_that_people_are_to_correct_are_not_what_the_model_gets_to_see(name: str) -> None:
+    inputs, inference = [put(name, 0.4)], {"confidence": 0.01, "annotate": False}
+    with tags(OF_REVIEW):  # as review-images starts it
+        run: State = run_inference(name, inputs, inference=inference, return_state=True)
+    assert run.is_completed(), run.message
+    state: State = monitor_model(name, monitoring=PARAMS, return_state=True)
+    assert state.name == "Nothing new", state.message
+    assert (
+        "has answered too few images: 0 of 10 images in 7 days. Runs of inference that are left out: 1. Their"
+        in str(state.message)
+    )
 
 
 def test_live_requests_are_monitored_and_their_darkness_is_told(name: str) -> None:

@@ -47,6 +47,6 @@ def publish_run(model: str, folder: Path) -> str:
     publication = Publication(
         run=run, model_name=model, summary=totals, gallery="https://example.org", inference=InferenceParams()
     )
-    record_inference.fn("some-run", publication)
+    record_inference.fn("some-run", publication, chosen=False)
     publication.complete()
     return run

@@ -35,7 +35,7 @@ def register(model: str, archives: Mapping[str, str], **tags: str) -> int:
     return int(mlflow.create_model_version(model, f"runs:/{run}/model", run, tags={**own, **tags}).version)
 
 
-def infer(model: str, version: int, detections: int = 7, *, published: bool = True) -> str:
+def infer(model: str, version: int, detections: int = 7, *, published: bool = True, chosen: bool = False) -> str:
     """A run of inference with a version; returns the id of its flow run."""
     summary = InferenceSummary(
         inputs=3,
@@ -55,7 +55,7 @@ def infer(model: str, version: int, detections: int = 7, *, published: bool = Tr
     publication = Publication(
         run=str(uuid4()), model_name=model, summary=summary, gallery="https://example.org", inference=InferenceParams()
     )
-    record_inference.fn("some-run", publication)
+    record_inference.fn("some-run", publication, chosen=chosen)
     if published:
         publication.complete()
     return publication.run

@@ -7,6 +7,7 @@ import pytest
 from tasks.catalogue import predictions
 from tasks.catalogue.cursors import CatalogueError, ListRequest
 from tasks.storage.object_store import ObjectStore
+from tasks.tracking.inference_runs import list_inference_runs
 from tests.tasks.catalogue.registry import infer
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -93,3 +94,11 @@ def test_a_cursor_that_was_changed_is_refused(position: tuple[str, ...]) -> None
     forged = ListRequest(listing="predictions", filters={"model": ""}, cursor="", limit=1).cursor_behind(*position)
     with pytest.raises(CatalogueError, match="a cursor of predictions"):
         predictions.list_predictions(cursor=forged)
+
+
+def test_a_run_says_whether_its_images_were_chosen() -> None:
+    model = uuid4().hex
+    runs = [infer(model, 1), infer(model, 1, chosen=True)]
+    assert {run.flow_run_id: run.chosen for run in list_inference_runs(model)} == dict(
+        zip(runs, (False, True), strict=True)
+    )

@@ -7,8 +7,10 @@ import pytest
 
 from tasks.inference import image_lists
 from tasks.inference.image_lists import (
+    OF_REVIEW,
     ImageList,
     ListedImage,
+    are_chosen,
     find_image_list,
     list_run_sources,
     named_run,
@@ -31,6 +33,7 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     monkeypatch.setattr(
         image_lists._RUNS, "get_start", lambda key, size: objects[key][:size] if key in objects else None
     )
+    monkeypatch.setattr(image_lists._RUNS, "exists", objects.__contains__)
     monkeypatch.setattr(image_lists, "read_answered", {RUN[::-1]: [IMAGE]}.get)
     return objects
 
@@ -39,6 +42,21 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 def test_a_list_comes_back_as_it_was_written(images: tuple[ListedImage, ...]) -> None:
     write_image_list(RUN, replace(KEPT, images=images))
     assert find_image_list(RUN) == replace(KEPT, images=images)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "tags", "chosen"),
+    [
+        (["street/", "a.jpg"], [], False),
+        ([f"run:{RUN[:-1]}0"], [], False),  # all that a run of inference has answered
+        (["street/", f"run:{RUN}"], [], True),
+        (["street/"], ["pipeline:6f1f4f0e", OF_REVIEW], True),
+        (["street/"], ["pipeline:6f1f4f0e"], False),
+    ],
+)
+def test_images_of_a_list_or_of_a_review_were_chosen(inputs: list[str], tags: list[str], chosen: bool) -> None:
+    write_image_list(RUN, KEPT)
+    assert are_chosen(inputs, tags) == chosen
 
 
 def test_a_name_that_is_no_unicode_is_listed_as_results_name_it() -> None:

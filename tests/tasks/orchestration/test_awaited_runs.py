@@ -75,6 +75,12 @@ def test_a_run_is_awaited_though_the_server_is_away_for_a_while(prefect: MagicMo
     assert changes == ["Running", "Running", "Completed"]
 
 
+def test_a_run_has_the_tag_of_the_one_that_starts_it_and_those_that_it_gives(prefect: MagicMock) -> None:
+    prefect.read_runs.return_value = _state(StateType.COMPLETED, "Completed")
+    AwaitedRuns(tags=["of-a-review"]).do("suggest", "run-inference", {}, "suggest")
+    assert prefect.start.call_args.kwargs["tags"] == [f"pipeline:{OWN}", "of-a-review"]
+
+
 def test_a_run_waits_suspended_for_one_that_is_suspended(prefect: MagicMock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(awaited_runs, "can_be_suspended", lambda: True)
     prefect.read_runs.return_value = _state(StateType.PAUSED, "Suspended")

@@ -10,7 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.exceptions import Pause
 
+from tasks.inference.image_lists import OF_REVIEW
 from tasks.orchestration import artifacts
+from tasks.parameters import ReviewParams
 from tasks.review import session, steps
 from tasks.review.answers import Answers
 from tasks.review.rounds import ToolName
@@ -59,3 +61,21 @@ def test_a_last_answer_just_before_the_run_is_suspended_has_it_go_on(
         Session().ask_people(review_round("detect", "a.jpg", tool=tool), tmp_path)
     assert told == resumed
     assert logged == ["Waits until there is an answer about 1 more images: http://page"]
+
+
+def test_the_run_of_inference_that_a_review_starts_is_known_as_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A mock stands for the runs that it starts."""
+    runs = Mock()
+    runs.return_value.do.return_value.id = RUN
+    monkeypatch.setattr(session, "AwaitedRuns", runs)
+    monkeypatch.setattr(session, "begun_at", lambda: datetime.now(UTC))
+    monkeypatch.setattr(session, "may_continue", Mock())
+    monkeypatch.setattr(session, "flow_run_id", lambda: "review")
+    monkeypatch.setattr(session, "log_step", Mock())
+    monkeypatch.setattr(steps, "open_round", lambda _: None)
+    monkeypatch.setattr(steps, "prepare_round", lambda *given: given)
+    asked: Any = ReviewSession("cells", ReviewParams()).open_round(["street/"], tmp_path)
+    assert asked[2:4] == (str(RUN), str(RUN))
+    assert runs.call_args.kwargs == {"tags": [OF_REVIEW]}

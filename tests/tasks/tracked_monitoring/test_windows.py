@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from tasks.parameters import InferenceParams, MonitoringParams
 from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.tracked_monitoring import windows
 from tasks.tracking import registry
+from tasks.tracking.inference_runs import InferenceRun
 from tasks.tracking.registry import ModelVersion
 from tasks.training.job import PredictionJob
 from tasks.vision.detections import Detections
@@ -53,15 +54,31 @@ def batch(images: int) -> Any:
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Window]:
-    """Reads a window of runs of inference, the newest first, each with so many images or as it is given."""
+    """Reads a window of runs of inference, the newest first, each with so many images or as it is given.
 
-    def read(of_runs: Any, log: Path | None, **monitoring: Any) -> Window:
+    `chosen` are the numbers of those whose images were chosen for people.
+    """
+
+    def read(of_runs: Any, log: Path | None, chosen: Collection[int] = (), **monitoring: Any) -> Window:
         monkeypatch.setattr(windows, "log_step", lambda *_: None)  # there is no run whose log it could be
         given = of_runs if isinstance(of_runs, list) else [of_runs]
         answered = [batch(each) if isinstance(each, int) else each for each in given if each]
-        monkeypatch.setattr(windows, "_recent_runs", lambda *_: iter(range(len(answered))))
-        monkeypatch.setattr(windows, "_least_of", lambda run, _: answered[run].least)
-        monkeypatch.setattr(windows, "_read_run", lambda run, *_: answered[run])
+        runs = {str(number): each for number, each in enumerate(answered)}
+        listed = [
+            InferenceRun(
+                run_id="",
+                flow_run_id=run,
+                model="cells",
+                versions=(3,),
+                created=now(),
+                figures={},
+                chosen=int(run) in chosen,
+            )
+            for run in runs
+        ]
+        monkeypatch.setattr(windows, "_recent_runs", lambda *_: iter(listed))
+        monkeypatch.setattr(windows, "_least_of", lambda run, _: runs[run].least)
+        monkeypatch.setattr(windows, "_read_run", lambda run, *_: runs[run])
         if log is None:
             monkeypatch.delenv("STUDIO_LIVE_LOG_DIR", raising=False)
         else:
@@ -130,6 +147,15 @@ def test_runs_that_repeat_the_same_images_do_not_outweigh_others(read: Callable[
     runs = [*(kept_from(0.5, 50, "same") for _ in range(20)), kept_from(0.25, 300, "others")]
     window = read(runs, None)
     assert (window.least.tolist(), len(window.found), window.runs) == ([0.25, 0.25], 300, 1)
+
+
+def test_what_was_chosen_for_people_to_correct_is_left_out_and_counted(read: Callable[..., Window]) -> None:
+    """Such runs are no drift, however new and large they are, and they take no room from the others."""
+    runs = [kept_from(0.25, 500, "chosen"), kept_from(0.25, 20, "a"), kept_from(0.25, 30, "b"), kept_from(0.25, 9, "c")]
+    window = read(runs, None, chosen={0, 3})
+    assert ({each.source.partition("/")[0] for each in window.found}, window.runs) == ({"a", "b"}, 2)
+    (remark,) = window.remarks
+    assert remark.startswith("Runs of inference that are left out: 2. Their images were chosen for people to correct")
 
 
 def test_each_run_that_is_left_out_is_counted(read: Callable[..., Window]) -> None:
