@@ -251,7 +251,8 @@ class _Taken:
         """Whether so many are right in all images like these; `apart`: if each were in an image of its own."""
         count, wrong = len(self.wrong), self.wrong.sum()
         effect = design_effect(self.wrong, self.images) if wrong and not apart else 1.0
-        return not count or float(largest_share(wrong / effect, count / effect, _CONFIDENCE)) <= 1 - precision
+        bound = largest_share(np.array(wrong / effect), np.array(count / effect), _CONFIDENCE)
+        return not count or float(bound) <= 1 - precision
 
 
 def _describe_doubts(

@@ -29,7 +29,9 @@ def choose_least(kept: Sequence[tuple[Doubles, AbstractSet[Hashable]]]) -> Doubl
     counts = np.zeros(len(choices))
     for number, choice in enumerate(choices):
         known = (limits <= choice).all(axis=1)
-        counts[number] = len(set().union(*(images for (_, images), own in zip(kept, known, strict=True) if own)))
+        counts[number] = len(
+            set[Hashable]().union(*(images for (_, images), own in zip(kept, known, strict=True) if own))
+        )
     return np.asarray(choices[int(np.argmax(counts * ranges))])
 
 

@@ -1,4 +1,4 @@
-"""Whether what `evaluation.max_misses` and `label-images` promise is kept on images that a trained model has predicted.
+"""Whether the promises of `evaluation.max_misses` and the bounds of `label-images` hold on images of a trained model.
 
 `python -m tests.benchmarks.bench_promises`: a detector learns drawn shapes from the bare architecture, and predicts
 4000 other images, through the code of evaluate-model. Each has six shapes of two classes and is blurred by an amount of
@@ -9,8 +9,9 @@ What the others miss is itself a sample, of 3850 images: at 5 % its standard err
 of labels that are all missed together. It makes promises look worse rather than better: most are kept with room to
 spare, so chance breaks more of them than it mends.
 
-Then 15, 40 and 150 images, 200 times each, give thresholds, from which on 95 or 80 % of the labels in the others are
-right, and below which 5 % of them are lost. With 15 images what is missed together is not seen: these do not count.
+Then 15, 40 and 150 images, 200 times each, give the thresholds of label-images, from which on 95 or 80 % of the labels
+in the others are right, and below which 5 % of them are lost. With 15 images what is missed together is not seen: these
+do not count. `bench_label_bounds` has more on these.
 """
 
 import multiprocessing
@@ -31,7 +32,7 @@ from tasks.training.job import PredictionJob
 from tasks.vision.detections import Detections
 from tests.tasks.evaluation.pictures import detections
 from tests.tasks.evaluation.test_thresholds import count_kept
-from tests.tasks.labelling.test_thresholds import count_misses, count_promises
+from tests.tasks.labelling.test_thresholds import count_misses, measure_right
 
 SEED = 7
 GOAL = 0.95
@@ -82,24 +83,24 @@ def train(folder: Path) -> None:
     load_model("yolo11n.yaml", "detect").train(data=str(data), seed=SEED, save_dir=str(folder), **ARGUMENTS)
 
 
-def to_labels(shapes: Sequence[Shape]) -> Detections:
+def to_labels(shapes: Sequence[Shape], class_names: Sequence[str]) -> Detections:
     """Return shapes as labels."""
     boxes = [(x - r, y - r, x + r, y + r) for _, x, y, r in shapes]
-    return detections(boxes, [CLASSES.index(name) for name, *_ in shapes])
+    return detections(boxes, [class_names.index(name) for name, *_ in shapes])
 
 
-def predict(folder: Path) -> Matching:
-    """Return what the trained weights find of the labels of new images."""
+def predict(weights: Path, class_names: Sequence[str], size: int, images: int, folder: Path) -> Matching:
+    """Return what weights find of the labels of new images, which are drawn into `folder`."""
     from tasks.training.trainer.reference import predict_chunks
 
     rng = np.random.default_rng(SEED + 1)
     (folder / "new").mkdir()
-    paths = [folder / "new" / f"{number}.jpg" for number in range(PREDICTED)]
-    labels = [to_labels(draw(rng, path)) for path in paths]
+    paths = [folder / "new" / f"{number}.jpg" for number in range(images)]
+    labels = [to_labels(draw(rng, path), class_names) for path in paths]
     job = PredictionJob(
-        weights=folder / "weights" / "best.pt",
+        weights=weights,
         task="detect",
-        image_size=SIZE,
+        image_size=size,
         chunks=(tuple(paths),),
         predictions=(folder / "found.zip",),
         folder=folder,
@@ -110,6 +111,18 @@ def predict(folder: Path) -> Matching:
     return match([compare_image(*pair, "detect") for pair in zip(labels, found, strict=True)])
 
 
+def to_validation(matching: Matching, class_names: Sequence[str], images: int) -> ValidationMatching:
+    """Return a matching of so many images as it is kept with a version."""
+    missed = matching.found == 0
+    return ValidationMatching(
+        source=ValidationSource(task="detect", class_names=(*class_names,), archives={}, split="val", images=images),
+        image=np.concatenate([matching.image, matching.label_image[missed]]),
+        class_id=np.concatenate([matching.class_id, matching.label_class[missed]]),
+        confidence=np.concatenate([matching.confidence, np.zeros(missed.sum())]),
+        labelled=np.concatenate([matching.correct, np.ones(missed.sum(), np.bool_)]),
+    )
+
+
 def main() -> None:
     """Print a line for each class and share, and fail if too few promises are kept.
 
@@ -118,7 +131,8 @@ def main() -> None:
     """
     with tempfile.TemporaryDirectory() as place, multiprocessing.get_context("spawn").Pool(1) as pool:
         pool.apply(train, (Path(place),))
-        matching = pool.apply(predict, (Path(place),))
+        weights = Path(place) / "weights" / "best.pt"
+        matching = pool.apply(predict, (weights, CLASSES, SIZE, PREDICTED, Path(place)))
     rng = np.random.default_rng(SEED)
     least = SPLITS
     for number, name in enumerate(CLASSES):
@@ -128,19 +142,15 @@ def main() -> None:
             given, kept = count_kept(matching, number, share, PREDICTED, SPLITS, rng)
             least = min(least, kept)
             print(f"  at most {share:.0%}: given in {given} of {SPLITS} splits, broken in {SPLITS - kept}")
-    missed = matching.found == 0
-    known = ValidationMatching(
-        source=ValidationSource(task="detect", class_names=CLASSES, archives={}, split="val", images=PREDICTED),
-        image=np.concatenate([matching.image, matching.label_image[missed]]),
-        class_id=np.concatenate([matching.class_id, matching.label_class[missed]]),
-        confidence=np.concatenate([matching.confidence, np.zeros(missed.sum())]),
-        labelled=np.concatenate([matching.correct, np.ones(missed.sum(), np.bool_)]),
-    )
+    known = to_validation(matching, CLASSES, PREDICTED)
     for images in LABELLING_IMAGES:
         for precision in PRECISIONS:
-            given, broken = count_promises(known, images, SPLITS, rng, precision)
+            right = measure_right(known, images, SPLITS, rng, precision)
+            broken = sum(share < precision for share in right)
             misses = count_misses(known, images, SPLITS, rng, precision)
-            print(f"{images} images, precision {precision}: given in {given} of {SPLITS} splits, broken in {broken}")
+            print(
+                f"{images} images, precision {precision}: taken in {len(right)} of {SPLITS} splits, broken in {broken}"
+            )
             taken, silent = misses.taken / misses.others, misses.silent / max(1, misses.taken)
             print(f"  dropped in {misses.dropping}, too much in {misses.broken}")
             print(f"  {taken:.1%} of the images taken, {silent:.1%} of these with a silent miss")
