@@ -43,6 +43,7 @@ def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it sta
     suspended. A run that is tried again waits for the same parts; one that is cancelled cancels them.
     """
     with pipeline_session(model_name) as pipeline:
+        pipeline.require_versions(selection)
         labelled = pipeline.label(inputs, labelling)
         reviewed = pipeline.review([labelled.uncertain], selection, review) if labelled.uncertain else None
         new = [archive for archive in (labelled.archive, reviewed) if archive]

@@ -5,6 +5,7 @@ from prefect.client.schemas.objects import State
 
 from tasks.importing.publication import require_free_name
 from tasks.labelling import plan, predictions, publication, session
+from tasks.labelling.labelled_archive import NOTHING_LABELLED
 from tasks.labelling.page import LabellingReport
 from tasks.labelling.reuse import label_needs
 from tasks.orchestration import outcome
@@ -39,4 +40,4 @@ def label_images(
         )
         publication.publish_report(report, version.run_id, predicted.run)
         publication.publish_labelled(folder / "labelled.zip", key, labelled)
-    return outcome.completed(report.sentence, None if labelled.archived else "Nothing labelled")
+    return outcome.completed(report.sentence, None if labelled.archived else NOTHING_LABELLED)

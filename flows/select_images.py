@@ -10,7 +10,7 @@ from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import Inputs, ModelName, SelectionParams
 from tasks.review.asked_images import find_asked_images
 from tasks.selection import publication, session
-from tasks.selection.choice import choose
+from tasks.selection.choice import NOTHING_CHOSEN, choose
 from tasks.tracking import registry
 from tasks.tracking.ancestry import read_ancestry
 
@@ -38,11 +38,11 @@ def select_images(model_name: ModelName, inputs: Inputs, selection: SelectionPar
         try:
             looked_at = session.look_at_images(inputs, observer, other, learnt, selection, folder)
         except session.NothingToChooseError as nothing:
-            publication.publish_nothing()
-            return outcome.completed(str(nothing), "Nothing chosen")
+            publication.publish_nothing(nothing)
+            return outcome.completed(str(nothing), NOTHING_CHOSEN)
         choice = choose(looked_at.pool, selection)
         sentence = publication.publish_selection(model_name, version.version, inputs, looked_at, choice)
-    return outcome.completed(sentence)
+    return outcome.completed(sentence, None if choice.chosen else NOTHING_CHOSEN)
 
 
 def _observer(version: registry.ModelVersion, folder: Path) -> session.Observer:

@@ -14,7 +14,7 @@ from tasks.media.errors import MediaError
 from tasks.media.images import decode_image
 from tasks.storage.ranged_reads import ObjectChangedError
 
-ROUND = 1000  # images that are on the disk at a time to be predicted
+IMAGES_ON_DISK = 1000  # at a time, to be predicted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

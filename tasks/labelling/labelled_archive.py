@@ -24,6 +24,7 @@ from tasks.media.errors import MediaError
 from tasks.merge.training_images import Checksum, TrainingImages
 
 EXHIBITS = 12  # pictures of labelled images, and of uncertain ones
+NOTHING_LABELLED = "Nothing labelled"  # the state of a run that has made no archive
 LABELLED = "labelled"
 BACKGROUND = "labelled as background"
 UNCERTAIN = "uncertain: listed for review"

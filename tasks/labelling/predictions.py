@@ -16,7 +16,7 @@ from tasks.inference.media_inputs import MediaStore, list_media_sources
 from tasks.inference.results.parquet import schema, to_table
 from tasks.inference.results.predicted_images import PredictedImage, read_failures, read_predicted_images
 from tasks.inference.results.summary import WARNING, Failure, to_valid_unicode
-from tasks.inference.usable_images import ROUND, read_usable_image
+from tasks.inference.usable_images import IMAGES_ON_DISK, read_usable_image
 from tasks.inference.work_plan import MediaSource, split_into_chunks
 from tasks.inference.worker import PinnedRun
 from tasks.labelling.reuse import LabelNeeds
@@ -147,11 +147,11 @@ def _predict_with_weights(
     folder: Path,
     failures: list[Failure],
 ) -> Iterator[PredictedImage]:
-    """Yield what the weights find in images, a round at a time; why some cannot be read is added to `failures`."""
+    """Yield what the weights find in images, some at a time; why some cannot be read is added to `failures`."""
     weights = registry.fetch_weights(version, folder / "version")
-    for start in range(0, len(wanted), ROUND):
-        own = folder / "round"
-        readable = _write_images(wanted[start : start + ROUND], own / "images", failures)
+    for start in range(0, len(wanted), IMAGES_ON_DISK):
+        own = folder / "some"
+        readable = _write_images(wanted[start : start + IMAGES_ON_DISK], own / "images", failures)
         if readable:
             found = evaluation_steps.predict_files([*readable], version, weights, device, "predictions", own / "found")
             for source, detections in zip(readable.values(), found, strict=True):

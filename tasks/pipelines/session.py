@@ -9,12 +9,13 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from tasks.labelling.labelled_archive import NOTHING_LABELLED
 from tasks.orchestration.artifacts import UpdatedPage
 from tasks.orchestration.awaited_runs import AwaitedRuns
 from tasks.orchestration.child_runs import RunState
-from tasks.orchestration.current_run import flow_run_id, log_step
+from tasks.orchestration.current_run import first_attempt_start, flow_run_id, log_step
 from tasks.orchestration.flow_runs import call_when_cancelled
-from tasks.parameters import MergePolicy, Parameters, TrainingParams, ValidationPolicy
+from tasks.parameters import MergePolicy, Parameters, SelectionParams, TrainingParams, ValidationPolicy
 from tasks.pipelines import steps
 from tasks.pipelines.report import Stage, pipeline_markdown
 from tasks.pipelines.rules import ChosenArchive, PipelineError, invalid_message
@@ -30,7 +31,6 @@ from tasks.tracking.trained_versions import (
 
 CHECKS_AT_ONCE = 2  # people who check an archive find room on the worker
 INVALID = "Invalid"  # the state in which validate-dataset refuses an archive
-NOTHING_LABELLED = "Nothing labelled"  # the state in which label-images makes no archive
 NO_CHAMPION = ChampionTraining(
     base_model="yolo11n.pt",
     training=TrainingParams(),
@@ -125,6 +125,15 @@ class PipelineSession:
         """
         parameters = {"inputs": list(inputs), "inference": inference}
         return self._do(f"detect with {self.model_name}", "run-inference", parameters, "infer")
+
+    def require_versions(self, selection: SelectionParams) -> None:
+        """Check that a selection will find its versions, before anything is labelled; a loop that has begun goes on.
+
+        Raises:
+            TrackingError: One is not there, they are of different tasks, or MLflow cannot be reached.
+        """
+        if first_attempt_start() is None:
+            steps.require_versions(self.model_name, selection)
 
     def label(self, inputs: Sequence[str], labelling: BaseModel) -> LabelledImages:
         """Return what the champion has labelled by itself, and where the images are listed that it is unsure about.

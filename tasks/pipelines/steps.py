@@ -10,6 +10,7 @@ from tasks.dataset_watch.rules import EXTENSION, is_archive
 from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.inference.image_lists import find_image_list, run_input
 from tasks.orchestration.step import retried_step
+from tasks.parameters import SelectionParams
 from tasks.pipelines.rules import (
     CHAMPION_ARCHIVES,
     ChosenArchive,
@@ -23,6 +24,7 @@ from tasks.storage.object_store import ObjectStore
 from tasks.storage.ranged_reads import ObjectChangedError, head_object
 from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 from tasks.storage.steps import object_name
+from tasks.tracking import registry
 from tasks.tracking.trained_versions import find_champion_archives
 from tasks.validation.check_records import read_checks
 
@@ -79,6 +81,19 @@ def find_listed_images(flow_run: str) -> str | None:
         fix = "Start again from the images: clean-up removes lists after cleaning.parts days."
         raise StudioError(expected_found_fix(f"the list of images of flow run {flow_run}", "none", fix))
     return run_input(flow_run) if listed.images else None
+
+
+@retried_step
+def require_versions(model_name: str, selection: SelectionParams) -> None:
+    """Check that select-images will find the versions which it compares; a model may have no champion yet.
+
+    Raises:
+        TrackingError: One that is named is not there, they are of different tasks, or MLflow cannot be reached.
+    """
+    named = selection.version
+    version = registry.find_version.fn(model_name, named) if named else registry.find_champion.fn(model_name)
+    if version and "disagreement" in selection.wanted:
+        registry.find_rival.fn(version, selection.other_version)
 
 
 @retried_step

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.errors import StudioError, expected_found_fix
 from tasks.parameters import SelectionParams
 from tasks.selection.coverage import Coverage, measure_drift
 from tasks.selection.pool import Pool, PoolImage, count_expected
@@ -16,6 +15,7 @@ from tasks.validation.near_duplicates import find_near_duplicates
 from tasks.vision.detections import Detections, class_name
 from tasks.vision.geometry import Bools, Doubles
 
+NOTHING_CHOSEN = "Nothing chosen"  # the state of a run that has chosen no image
 MIN_DISAGREEMENT = 0.05  # the same weights differ a little in another batch
 MIN_DRIFT = 1.5  # times as far from what was learnt as that is from itself
 _SHOWN = 4  # objects in a reason
@@ -60,8 +60,7 @@ class Choice:
 def choose(pool: Pool, selection: SelectionParams) -> Choice:
     """Choose images from a pool, of near duplicates one at most; what one strategy lacks, the next one gets.
 
-    Raises:
-        StudioError: There is one strategy, and it has nothing to go by.
+    Without a strategy that has something to go by, or an image within the budget, none is chosen.
     """
     duplicates = _find_duplicates(pool)
     shares, remarks = _possible_shares(pool, selection)
@@ -95,11 +94,8 @@ def _possible_shares(pool: Pool, selection: SelectionParams) -> tuple[dict[str, 
     wanted = selection.wanted
     lacks = {name: lack for name, lack in _list_lacks(pool).items() if name in wanted}
     shares = {name: wanted[name] for name in _STRATEGIES if name in wanted and name not in lacks}
-    if not shares:
-        found = "; ".join(lacks.values()) or "no share in selection.shares"
-        fix = "Choose another strategy, or give one a share."
-        raise StudioError(expected_found_fix("a strategy that has something to go by", found, fix))
-    return shares, [f"Strategy {name} chose nothing: there is {lack}." for name, lack in lacks.items()]
+    remarks = [f"Strategy {name} chose nothing: there is {lack}." for name, lack in lacks.items()]
+    return shares, remarks if wanted else ["No strategy has a share in selection.shares."]
 
 
 def _list_lacks(pool: Pool) -> dict[str, str]:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from tasks.rendering.html import DOCUMENT, PICTURES, render_page
-from tasks.rendering.markdown import escape_markdown, table
+from tasks.rendering.markdown import escape_markdown, table, wrap_text
 from tasks.rendering.palette import css_colour
 from tasks.selection.choice import Choice, ChosenImage
 from tasks.selection.pool import count_expected
-from tasks.selection.session import LookedAt
+from tasks.selection.session import LookedAt, NothingToChooseError
 from tasks.vision.geometry import Floats
 
 SHOWN = 120  # images with a picture
@@ -89,12 +89,19 @@ def selection_markdown(selection: Selection) -> str:
     left_out = ", ".join(f"{count:,} {what}" for what, count in _left_out(selection.looked_at, choice))
     parts = [
         *map(escape_markdown, selection.remarks),
-        table(("strategy", "images"), list(strategies.items())),
-        table(("image", "strategy", "why"), rows),
+        table(("strategy", "images"), list(strategies.items())) if rows else "",
+        table(("image", "strategy", "why"), rows) if rows else "No image was chosen.",
         f"Left out: {escape_markdown(left_out)}." if left_out else "",
-        f"The next flow takes these images by the input `run:{selection.run}`.",
+        f"The next flow takes these images by the input `run:{selection.run}`." if rows else "",
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def nothing_markdown(nothing: NothingToChooseError) -> str:
+    """Return why there was nothing to choose from, and the first images that could not be read with their reasons."""
+    failures = [(each.source, each.reason) for each in nothing.failures[:_MARKDOWN_ROWS]]
+    rows = table(("image", "why"), failures) if failures else ""
+    return "\n\n".join(filter(None, [wrap_text(str(nothing)), rows]))
 
 
 def selection_sentence(selection: Selection) -> str:
@@ -128,14 +135,8 @@ def selection_facts(selection: Selection) -> dict[str, Any]:
 
 
 def _left_out(looked_at: LookedAt, choice: Choice) -> list[tuple[str, int]]:
-    counts = [
-        ("near duplicates of others", len(choice.duplicates)),
-        ("the same file as another", looked_at.repeated),
-        ("learnt already", looked_at.learnt),
-        ("asked about in a loop", looked_at.asked),
-        ("failed", looked_at.failed),
-    ]
-    return [(what, count) for what, count in counts if count]
+    duplicates = len(choice.duplicates)
+    return [*([("near duplicates of others", duplicates)] if duplicates else []), *looked_at.left_out]
 
 
 def _class_rows(selection: Selection) -> list[tuple[str, str, str, str]]:

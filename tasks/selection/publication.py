@@ -25,12 +25,13 @@ from tasks.selection.choice import Choice
 from tasks.selection.page import (
     SHOWN,
     Selection,
+    nothing_markdown,
     selection_facts,
     selection_markdown,
     selection_page,
     selection_sentence,
 )
-from tasks.selection.session import LookedAt
+from tasks.selection.session import LookedAt, NothingToChooseError
 from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
 from tasks.storage.ranged_reads import ObjectChangedError
@@ -44,7 +45,8 @@ _QUALITY = 80
 def publish_selection(model_name: str, version: int, inputs: Sequence[str], looked_at: LookedAt, choice: Choice) -> str:
     """Write the list, the page and the figures to bucket `runs`, show artifact `selection`, and return a sentence.
 
-    The list hands on which run of inference has answered all that `inputs` name, if one run has.
+    The list hands on which run of inference has answered all that `inputs` name, if one run has. Event
+    `images.selected` tells of it if an image was chosen.
 
     Raises:
         StorageError: The object store cannot be reached.
@@ -64,31 +66,35 @@ def publish_selection(model_name: str, version: int, inputs: Sequence[str], look
     write_image_list(run, ImageList(images=tuple(images), predictions_run=predictions_run))
     links = links_markdown({"Images worth labelling": page, "As JSON": figures})
     artifacts.show_markdown("selection", f"{links}\n\n{selection_markdown(selection)}")
-    payload = {
-        "model": model_name,
-        "version": version,
-        "run": run,
-        "images": len(images),
-        "boxes": round(selection.boxes),
-        "page": page,
-    }
-    events.emit(
-        events.IMAGES_SELECTED,
-        events.version(model_name, version),
-        payload=payload,
-        key=run,
-        related=[events.model(model_name)],
-    )
+    if images:
+        payload = {
+            "model": model_name,
+            "version": version,
+            "run": run,
+            "images": len(images),
+            "boxes": round(selection.boxes),
+            "page": page,
+        }
+        events.emit(
+            events.IMAGES_SELECTED,
+            events.version(model_name, version),
+            payload=payload,
+            key=run,
+            related=[events.model(model_name)],
+        )
     return selection_sentence(selection)
 
 
-def publish_nothing() -> None:
-    """Write a list without an image, so that whoever goes on with this run finds that none was chosen.
+def publish_nothing(nothing: NothingToChooseError) -> None:
+    """Write a list without an image, and show artifact `selection`, which says why there was nothing to choose from.
+
+    By the list whoever goes on with this run finds that none was chosen.
 
     Raises:
         StorageError: The object store cannot be reached.
     """
     write_image_list(flow_run_id(), ImageList(images=()))
+    artifacts.show_markdown("selection", nothing_markdown(nothing))
 
 
 def _draw_pictures(looked_at: LookedAt, choice: Choice) -> dict[int, str]:

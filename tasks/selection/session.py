@@ -17,7 +17,7 @@ from tasks.evaluation.steps import predict_images, prediction_job
 from tasks.files import sha256_of
 from tasks.inference.media_inputs import list_media_sources
 from tasks.inference.results.summary import ERROR, Failure
-from tasks.inference.usable_images import ROUND
+from tasks.inference.usable_images import IMAGES_ON_DISK
 from tasks.inference.work_plan import MediaSource
 from tasks.merge.training_images import Checksum, TrainingImages
 from tasks.orchestration.current_run import flow_run_id, log_step
@@ -36,7 +36,14 @@ _NEED_LEARNT = {"diversity", "rare-classes", "drift"}
 
 
 class NothingToChooseError(StudioError):
-    """Each image is one that the version knows, or about which people were asked."""
+    """Each image is one that the version knows, about which people were asked, or that cannot be read.
+
+    `failures` say of each of the last kind why.
+    """
+
+    def __init__(self, message: str, failures: Sequence[Failure] = ()) -> None:
+        super().__init__(message)
+        self.failures = failures
 
 
 class Version(Protocol):
@@ -105,6 +112,17 @@ class LookedAt:
         """How many images failed; notes about zips do not count."""
         return sum(each.severity == ERROR for each in self.failures)
 
+    @property
+    def left_out(self) -> list[tuple[str, int]]:
+        """What kinds of images are not in the pool, and how many of each."""
+        counts = [
+            ("the same file as another", self.repeated),
+            ("learnt already", self.learnt),
+            ("asked about in a loop", self.asked),
+            ("failed", self.failed),
+        ]
+        return [(what, count) for what, count in counts if count]
+
 
 @dataclass(kw_only=True)
 class _LeftOut:
@@ -137,8 +155,8 @@ def look_at_images(
     again goes on after it.
 
     Raises:
-        NothingToChooseError: All images are learnt, or people were asked about them.
-        StudioError: An input matches nothing, no image can be read, or a version cannot predict.
+        NothingToChooseError: All images are learnt, people were asked about them, or they cannot be read.
+        StudioError: An input matches nothing, or a version cannot predict.
     """
     log_step("looking for images")
     sources = sorted(list_media_sources(inputs), key=lambda source: source.name)
@@ -153,16 +171,10 @@ def look_at_images(
             rivals = _observe(images, rival, (View.PLAIN,), selection.device, folder)
             others = (align_classes(each.views[0], rival.version.class_names, names) for each in rivals)
         looked_at += itertools.starmap(_pool_image, zip(images, seen, others, strict=True))
-    if not looked_at:
-        expected, found = "images to choose from", f"none among {len(sources):,}"
-        if reason := next((each.reason for each in left_out.failures), ""):
-            raise StudioError(expected_found_fix(expected, f"{found}: {reason}", "Name others, or convert them."))
-        known = f"{found}: all are learnt or were asked about"
-        raise NothingToChooseError(expected_found_fix(expected, known, "Name others."))
     sample = None
-    if _NEED_LEARNT & set(selection.wanted):
+    if looked_at and _NEED_LEARNT & set(selection.wanted):
         sample = _look_at_learnt(observer, learnt, selection, folder)
-    return LookedAt(
+    found = LookedAt(
         pool=Pool(images=tuple(looked_at), learnt=sample, class_names=names),
         failures=tuple(left_out.failures),
         learnt=left_out.learnt,
@@ -170,15 +182,26 @@ def look_at_images(
         repeated=left_out.repeated,
         knows_learnt=learnt.is_complete,
     )
+    if not found.pool.images:
+        raise NothingToChooseError(_describe_lack(found, len(sources)), found.failures)
+    return found
+
+
+def _describe_lack(looked_at: LookedAt, named: int) -> str:
+    """Say why there is nothing to choose among some images that were named."""
+    told = [f"{count:,} {what}" for what, count in looked_at.left_out]
+    told += [f"the first failure: {each.reason}" for each in looked_at.failures[:1]]
+    fix = "Name others, or convert them." if looked_at.failures else "Name others."
+    return expected_found_fix("images to choose from", f"none among {named:,}: {', '.join(told)}", fix)
 
 
 def _fetch_new(
     sources: Sequence[MediaSource], learnt: Learnt, left_out: _LeftOut, folder: Path
 ) -> Iterator[list[FetchedImage]]:
-    """Yield the images a round at a time, as files that exist until the next; the others are counted."""
+    """Yield the images some at a time, as files that exist until the next ones; the others are counted."""
     seen = set[Checksum]()
-    for start in range(0, len(sources), ROUND):
-        images, failures = fetch_images(sources[start : start + ROUND], folder)
+    for start in range(0, len(sources), IMAGES_ON_DISK):
+        images, failures = fetch_images(sources[start : start + IMAGES_ON_DISK], folder)
         left_out.failures += failures
         new = []
         for image in images:

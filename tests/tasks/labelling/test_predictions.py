@@ -86,7 +86,7 @@ def test_weights_predict_in_rounds_of_which_only_one_is_on_the_disk(
         rounds.append([path.read_bytes() for path in sorted((tmp_path / "weights").rglob("*.jpg"))])
         return [picture(0, source=path.name) for path in paths]
 
-    monkeypatch.setattr(predictions, "ROUND", 2)
+    monkeypatch.setattr(predictions, "IMAGES_ON_DISK", 2)
     monkeypatch.setattr(predictions, "MediaStore", lambda: None)
     monkeypatch.setattr(predictions, "read_usable_image", read)
     monkeypatch.setattr(registry, "fetch_weights", lambda _, folder: folder / "best.pt")

@@ -3,8 +3,9 @@
 import inspect
 from contextlib import nullcontext
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
@@ -12,10 +13,20 @@ from flows.close_loop import close_loop
 from flows.run_pipeline import run_pipeline
 from tasks.errors import StudioError
 from tasks.inference.image_lists import ImageList
-from tasks.parameters import LabellingParams, MergePolicy, PromotionPolicy, TrainingParams, ValidationPolicy
+from tasks.labelling.labelled_archive import NOTHING_LABELLED
+from tasks.parameters import (
+    LabellingParams,
+    MergePolicy,
+    PromotionPolicy,
+    SelectionParams,
+    TrainingParams,
+    ValidationPolicy,
+)
 from tasks.pipelines import session, steps
 from tasks.pipelines.rules import ChosenArchive
 from tasks.review.rounds import NOTHING_REVIEWED
+from tasks.selection.choice import NOTHING_CHOSEN
+from tasks.tracking.mlflow_client import TrackingError
 from tasks.tracking.trained_versions import ChampionTraining, TrainedVersion
 
 REVIEWS = "loops/shapes/*-reviewed.zip"
@@ -142,7 +153,7 @@ def test_a_loop_learns_from_what_the_model_is_sure_of_and_from_all_that_people_c
     [
         ("run:1", "Completed", True, "loops/shapes/01234567-reviewed.zip"),
         ("run:1", NOTHING_REVIEWED, True, None),  # all images were skipped, or none could be shown
-        (None, "Completed", False, None),  # strategies such as drift may choose none
+        (None, NOTHING_CHOSEN, False, None),  # all are known, no strategy speaks for one, or the budget is too small
     ],
 )
 def test_a_loop_whose_review_keeps_nothing_goes_on_with_what_is_labelled(
@@ -174,7 +185,7 @@ def test_a_list_that_is_gone_is_not_taken_for_an_empty_one(monkeypatch: pytest.M
         steps.find_listed_images.fn("1")
 
 
-@pytest.mark.parametrize("state", ["Completed", "Nothing labelled"])
+@pytest.mark.parametrize("state", ["Completed", NOTHING_LABELLED])
 def test_an_archive_of_the_loop_that_is_gone_is_not_taken_for_nothing_labelled(
     state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,10 +196,59 @@ def test_an_archive_of_the_loop_that_is_gone_is_not_taken_for_nothing_labelled(
     monkeypatch.setattr(steps, "find_listed_images", lambda _: "run:1")
     monkeypatch.setattr(steps, "require_archive", steps.require_archive.fn)
     label = partial(session.PipelineSession.label, pipeline, ["street/"], LabellingParams())
-    if state == "Nothing labelled":
+    if state == NOTHING_LABELLED:
         assert label() == session.LabelledImages(archive=None, uncertain="run:1")
     else:
         with pytest.raises(
             StudioError, match=r"archive loops/shapes/01234567-labelled\.zip.*found that it was deleted"
         ):
             label()
+
+
+@pytest.mark.parametrize("begun", [None, 1.7e9])
+def test_a_loop_looks_for_the_versions_of_its_selection_before_anything_is_labelled(
+    pipeline: MagicMock, monkeypatch: pytest.MonkeyPatch, begun: float | None
+) -> None:
+    """Else it fails when the model has labelled. One that has begun goes on without a version that has gone since."""
+
+    def require_versions(*_: object) -> None:
+        raise TrackingError("Expected version 9 of shapes, found none.")
+
+    monkeypatch.setattr(session, "first_attempt_start", lambda: begun)
+    monkeypatch.setattr(steps, "require_versions", require_versions)
+    pipeline.require_versions = partial(session.PipelineSession.require_versions, pipeline)
+    pipeline.label.return_value = session.LabelledImages(archive=None, uncertain=None)
+    run = partial(inspect.unwrap(close_loop.fn), "shapes", ["street/"], selection=SelectionParams(version=9))
+    if begun is None:
+        with pytest.raises(TrackingError):
+            run()
+    else:
+        run()
+    assert pipeline.label.called is (begun is not None)
+
+
+@pytest.mark.parametrize(
+    ("selection", "asked"),
+    [
+        ({}, ["champion", "rival None of 1"]),
+        ({"version": 3, "other_version": 2}, ["version 3", "rival 2 of 3"]),
+        ({"version": 3, "strategy": "drift", "other_version": 2}, ["version 3"]),
+    ],
+)
+def test_the_versions_that_a_selection_compares_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, selection: dict[str, Any], asked: list[str]
+) -> None:
+    told: list[str] = []
+
+    def find(number: int, name: str) -> SimpleNamespace:
+        told.append(name)
+        return SimpleNamespace(version=number)
+
+    registry = SimpleNamespace(
+        find_version=Mock(fn=lambda _, number: find(number, f"version {number}")),
+        find_champion=Mock(fn=lambda _: find(1, "champion")),
+        find_rival=Mock(fn=lambda version, other: find(0, f"rival {other} of {version.version}")),
+    )
+    monkeypatch.setattr(steps, "registry", registry)
+    steps.require_versions.fn("shapes", SelectionParams(**selection))
+    assert told == asked

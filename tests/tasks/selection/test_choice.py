@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.errors import StudioError
 from tasks.parameters import SelectionParams
 from tasks.selection.choice import Choice, choose
 from tasks.selection.pool import LearntImages, Pool
@@ -104,13 +103,16 @@ def test_diversity_passes_over_what_resembles_a_choice() -> None:
         ({"strategy": "rare-classes"}, "one class"),
         (
             {"shares": dict.fromkeys(("uncertainty", "diversity", "rare_classes", "drift", "disagreement"), 0)},
-            "no share",
+            "No strategy has a share",
         ),
     ],
 )
-def test_a_strategy_that_has_nothing_to_go_by_says_so(selection: dict[str, Any], expected: str) -> None:
-    with pytest.raises(StudioError, match=f"found .*{expected}"):
-        choice_of(pool(image(0, found((0, 0.5)), [1, 0]), classes=("cell",)), **selection)
+def test_without_a_strategy_that_has_something_to_go_by_none_is_chosen_and_it_says_why(
+    selection: dict[str, Any], expected: str
+) -> None:
+    choice = choice_of(pool(image(0, found((0, 0.5)), [1, 0]), classes=("cell",)), **selection)
+    assert (choice.chosen, expected in choice.remarks[0]) == ((), True)
+    assert choice.remarks[1:] == ("0 of 100 images are chosen: no strategy speaks for the others.",)
 
 
 def test_no_more_boxes_are_expected_than_the_budget_has() -> None:

@@ -67,6 +67,7 @@ def test_a_choice_of_nothing_has_a_page_that_says_so() -> None:
     assert "0 of 100 images are chosen: no strategy speaks for the others." in page
     assert page.count('<circle class="unchosen"') == 5
     assert "left out" not in selection_sentence(selection)
+    assert "No image was chosen." in selection_markdown(selection)
 
 
 def test_a_name_is_shown_and_nothing_in_it_runs() -> None:

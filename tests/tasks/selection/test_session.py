@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, Mock
 
 import cv2
 import numpy as np
@@ -17,21 +17,26 @@ from PIL import Image
 from prefect.logging import disable_run_logger
 
 from flows.select_images import select_images
-from tasks.errors import StudioError
 from tasks.evaluation.steps import Predictions
 from tasks.inference.image_lists import ImageList
+from tasks.inference.results.summary import Failure
 from tasks.inference.work_plan import MediaSource
 from tasks.media.errors import MediaError
 from tasks.media.file_type import MediaKind
 from tasks.merge.training_images import TrainingImages
-from tasks.parameters import SelectionParams
+from tasks.orchestration import artifacts, events
+from tasks.parameters import SelectionParams, SelectionShares
 from tasks.selection import known_sample, publication, session, steps
+from tasks.selection.choice import NOTHING_CHOSEN
+from tasks.selection.pool import Pool
 from tasks.selection.session import Learnt, LookedAt, Observer, look_at_images
+from tasks.storage import steps as storage_steps
 from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.tracking.registry import ModelVersion
 from tasks.training.job import PredictionJob
 from tasks.training.trainer.reference import predict_chunks
 from tests.tasks.export.finders import finder
+from tests.tasks.selection.pools import found, image
 
 pytestmark = pytest.mark.slow
 SIDE = 64
@@ -132,7 +137,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
 def test_images_are_looked_at_but_for_those_that_nobody_should_label(
     look: Callable[..., tuple[LookedAt, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "ROUND", 2)
+    monkeypatch.setattr(session, "IMAGES_ON_DISK", 2)
     one = observer(tmp_path / "one", 3)
     looked_at, kept = look([*OBJECTS][:9], one, learnt_images=2)
     pool = looked_at.pool
@@ -184,16 +189,18 @@ def test_a_rival_with_the_same_weights_agrees_whatever_the_order_of_its_classes(
     assert differing.version_consistency < 0.9
 
 
-def test_without_an_image_to_choose_the_first_reason_is_told(
+def test_without_an_image_to_choose_it_is_counted_what_became_of_all(
     look: Callable[..., tuple[LookedAt, list[str]]], tmp_path: Path
 ) -> None:
     one = Observer(
         version=ModelVersion(name="m", version=1, run_id="", task="detect", image_size=SIDE, class_names=CLASSES),
         weights=tmp_path,
     )
-    with pytest.raises(StudioError, match="none among 2: expected an image, found a video"):
-        look(["film.mp4", "learnt.png"], one)
-    with pytest.raises(session.NothingToChooseError, match="all are learnt or were asked about"):
+    told = "none among 3: 1 learnt already, 2 failed, the first failure: expected an image, found a video"
+    with pytest.raises(session.NothingToChooseError, match=told) as nothing:
+        look(["learnt.png", "unread.png", "film.mp4"], one)
+    assert [each.source for each in nothing.value.failures] == ["film.mp4", "unread.png"]
+    with pytest.raises(session.NothingToChooseError, match=r"none among 1: 1 learnt already\. Name others\.$"):
         look(["learnt.png"], one)
 
 
@@ -204,18 +211,70 @@ def test_a_version_whose_learnt_images_are_gone_has_none_to_compare_with(
     assert looked_at.pool.learnt is None
 
 
-def test_a_choice_among_images_that_are_all_known_ends_with_an_empty_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop in which another one has asked about them meanwhile goes on with what is labelled."""
-    listed: list[tuple[str, ImageList]] = []
+Ended = tuple[str, list[ImageList], list[str], list[str]]
 
-    def look_at_images(*_: object) -> None:
-        raise session.NothingToChooseError("all are known")
 
-    monkeypatch.setattr(session, "look_at_images", look_at_images)
-    monkeypatch.setattr(publication, "write_image_list", lambda *written: listed.append(written))
+@pytest.fixture
+def choose_from(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    """Run select-images on what was looked at; returns its state, its list, what its artifact says, and its events."""
+    listed: list[ImageList] = []
+    shown: list[str] = []
+    emitted: list[str] = []
+    monkeypatch.setattr(publication, "write_image_list", lambda _, written: listed.append(written))
     monkeypatch.setattr(publication, "flow_run_id", lambda: "RUN")
+    monkeypatch.setattr(publication, "log_step", lambda *_: None)
+    monkeypatch.setattr(publication, "_draw_pictures", lambda *_: {})
+    monkeypatch.setattr(storage_steps, "write_text", Mock(fn=lambda *_: "http://page"))
+    monkeypatch.setattr(artifacts, "show_markdown", lambda _, text: shown.append(text))
+    monkeypatch.setattr(events, "emit", lambda kind, *_, **__: emitted.append(kind))
     for name in ("registry", "read_ancestry", "find_asked_images", "_observer"):
         monkeypatch.setattr(f"flows.select_images.{name}", MagicMock())
     monkeypatch.setattr("flows.select_images.scratch_folder", lambda _: nullcontext(Path("unused")))
-    ended = inspect.unwrap(select_images.fn)("shapes", ["street/"])
-    assert (ended.is_completed(), ended.name, listed) == (True, "Nothing chosen", [("RUN", ImageList(images=()))])
+
+    def run(given: Pool | session.NothingToChooseError, **params: Any) -> Ended:
+        looked_at: LookedAt | session.NothingToChooseError
+        if isinstance(given, Pool):
+            looked_at = LookedAt(pool=given, failures=(), learnt=0, asked=0, repeated=0, knows_learnt=True)
+        else:
+            looked_at = given
+        monkeypatch.setattr(session, "look_at_images", Mock(side_effect=[looked_at]))
+        ended = inspect.unwrap(select_images.fn)("shapes", ["street/"], SelectionParams(**params))
+        assert ended.is_completed()
+        return str(ended.name), listed, shown, emitted
+
+    return run
+
+
+ALL_KNOWN = session.NothingToChooseError("3 learnt already", [Failure(source="film.mp4", reason="found a video")])
+CROWDED = Pool(images=(image(0, found(*[(0, 0.9)] * 8), [1, 0]),), learnt=None, class_names=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("looked_at", "params", "told"),
+    [
+        (ALL_KNOWN, {}, "3 learnt already"),
+        (ALL_KNOWN, {}, "| film.mp4 | found a video |"),
+        (CROWDED, {"boxes": 1}, "0 of 100 images are chosen: the others need more boxes"),
+        (CROWDED, {"strategy": "disagreement"}, "Strategy disagreement chose nothing: there is no challenger"),
+        (CROWDED, {"shares": dict.fromkeys(SelectionShares.model_fields, 0)}, "No strategy has a share"),
+    ],
+)
+def test_a_run_that_chooses_nothing_ends_so_with_an_empty_list_and_its_reason(
+    choose_from: Callable[..., Ended],
+    looked_at: Any,
+    params: dict[str, Any],
+    told: str,
+) -> None:
+    """A loop goes on with what is labelled; nobody is told that images were selected."""
+    state, listed, (shown,), emitted = choose_from(looked_at, **params)
+    assert (state, [each.images for each in listed], emitted) == (NOTHING_CHOSEN, [()], [])
+    assert told in shown
+    assert "run:RUN" not in shown
+
+
+def test_a_run_that_chooses_an_image_is_completed_and_tells_it(
+    choose_from: Callable[..., Ended],
+) -> None:
+    state, (listed,), (shown,), emitted = choose_from(CROWDED, boxes=8)
+    assert (state, len(listed.images), emitted) == ("Completed", 1, ["images.selected"])
+    assert "run:RUN" in shown
