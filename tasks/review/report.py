@@ -1,5 +1,6 @@
 """What people did in a round of review, for people."""
 
+import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -46,22 +47,24 @@ def nothing_sentence(archive: str, answers: Answers) -> str:
 
 def nothing_markdown(archive: str, run: str, review: Round, answers: Answers) -> str:
     """Return the page of the round of a flow run that has ended without an archive."""
-    command = drawing_command(archive, run, review, answers)
     sentence = f"{wrap_text(nothing_sentence(archive, answers))}."
-    return "\n\n".join(filter(None, [sentence, _drawing(command), _limits(review.limits), _left_out(review.left_out)]))
+    drawing = [_unlisted(review, answers), _drawing(drawing_command(archive, run, review, answers))]
+    return "\n\n".join(filter(None, [sentence, *drawing, _limits(review.limits), _left_out(review.left_out)]))
 
 
 def drawing_command(archive: str, run: str, review: Round, answers: Answers) -> str:
-    """Return the command that starts a round in which people can draw what was missing; empty if nothing was.
+    """Return the command that starts a round in which people can draw what was missing; empty if no image is listed.
 
-    Its archive has a name by which later loops of the model find it, if they find this one.
+    It has the parameters of this one, but for the tool. Its archive has a name by which later loops of the model find
+    it, if they find this one.
     """
-    if not answers.set_aside:
+    if not review.media_of(answers.set_aside_entries):
         return ""
     end = _OF_LOOPS if archive.endswith(_OF_LOOPS) else archive[-len(".zip") :]
     new = f"{archive.removesuffix(end)}-drawn{end}"
-    tool = f"review.tool={ToolName.LABEL_STUDIO}"
-    return shlex.join(["studio", "review", review.model_name, run_input(run), new, "--set", tool])
+    kept = [f"review.{name}={json.dumps(value)}" for name, value in review.parameters.items()]
+    options = [part for setting in (f"review.tool={ToolName.LABEL_STUDIO}", *kept) for part in ("--set", setting)]
+    return shlex.join(["studio", "review", review.model_name, run_input(run), new, *options])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -111,10 +114,11 @@ class ReviewReport:
         answers = self.answers
         if not (answers.skipped or answers.set_aside or answers.still_open):
             return ""
-        return (
+        counted = (
             f"Not in the archive: {answers.skipped:,} skipped images, {answers.set_aside:,} that were set aside, as an "
             f"object is missing, and {answers.still_open:,} that nobody has submitted."
         )
+        return " ".join(filter(None, [counted, _unlisted(self.review, answers)]))
 
     @property
     def drawing_command(self) -> str:
@@ -160,6 +164,17 @@ def _share(part: int, whole: int) -> str:
 def _classes(report: ReviewReport) -> list[tuple[str, ...]]:
     rows = [(name, *(f"{counts[change]:,}" for change in Change)) for name, counts in report.classes[:_SHOWN_CLASSES]]
     return [*rows, ("all", *(f"{report.totals.changes[change]:,}" for change in Change))]
+
+
+def _unlisted(review: Round, answers: Answers) -> str:
+    """Return how many of the images that were set aside no later round finds; empty if it finds them all."""
+    unlisted = answers.set_aside - len(review.media_of(answers.set_aside_entries))
+    if not unlisted:
+        return ""
+    return (
+        f"{unlisted:,} of those that were set aside are not listed, as an earlier release has opened this round: name "
+        "them yourself to draw in them."
+    )
 
 
 def _drawing(command: str) -> str:

@@ -5,7 +5,7 @@ never changes.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, count
@@ -61,7 +61,8 @@ class Round:
     """The images that a person is asked about, and where.
 
     `left_out` counts the inputs that are none of them, by reason. `limits` say in sentences what of the model's
-    detections cannot be suggested, as the run of inference has not kept it.
+    detections cannot be suggested, as the run of inference has not kept it. `parameters` are those of `ReviewParams`
+    that differ from the defaults, but for the tool; a round of an earlier release has not kept any.
     """
 
     model_name: str
@@ -74,6 +75,12 @@ class Round:
     tool: ToolName = ToolName.LABEL_STUDIO
     left_out: Mapping[str, int] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def media_of(self, entries: Collection[str]) -> list[MediaSource]:
+        """Return where these images were read, in the order of the round, without those of which that is not known."""
+        wanted = set(entries)
+        return [image.media for image in self.images if image.entry in wanted and image.media]
 
 
 _ROUND = TypeAdapter(Round)

@@ -165,6 +165,7 @@ def prepare_round(
         tool=tool,
         left_out=dict(left_out),
         limits=suggestion_limits(publication.find_parameters(predictions_run), version.class_names, review.confidence),
+        parameters=review.model_dump(mode="json", exclude_defaults=True, exclude={"tool"}),
     )
     for limit in made.limits:
         log_step("%s", limit)
@@ -301,12 +302,13 @@ def closed_round(run: str) -> Iterator[None]:
 def list_set_aside(run: str, review: Round, answers: Answers) -> None:
     """Have input `run:<run>` stand for the images that were set aside, for a round in which people can draw.
 
+    Those of which a round of an earlier release does not know where they were read are left out; the page counts them.
+
     Raises:
         StorageError: The object store refuses, or does not answer.
     """
-    set_aside = set(answers.set_aside_entries)
-    listed = (image.media for image in review.images if image.entry in set_aside)
-    images = tuple(ListedImage(source=media, reason=_SET_ASIDE) for media in listed if media)
+    listed = review.media_of(answers.set_aside_entries)
+    images = tuple(ListedImage(source=media, reason=_SET_ASIDE) for media in listed)
     write_image_list(run, ImageList(images=images, predictions_run=review.predictions_run))
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from tasks.importing.importer import ImportSummary, import_archive
 from tasks.importing.label_studio import CONFIGURATION
+from tasks.inference.work_plan import MediaSource
+from tasks.media.file_type import MediaKind
 from tasks.parameters import ImportParams
 from tasks.review.label_studio_format import labelling_configuration, to_results
 from tasks.review.rounds import Round, RoundImage, ToolName, to_shapes
@@ -46,9 +48,17 @@ def review_round(task: str, *entries: str, tool: ToolName = ToolName.LABEL_STUDI
         keypoints=3 if task == "pose" else 0,
         predictions_run="11111111-1111-1111-1111-111111111111",
         images=tuple(
-            RoundImage(entry=entry, source=f"s3://{entry}", width=WIDTH, height=HEIGHT, rows=rows) for entry in entries
+            RoundImage(
+                entry=entry, source=f"s3://{entry}", width=WIDTH, height=HEIGHT, rows=rows, media=media_source(entry)
+            )
+            for entry in entries
         ),
     )
+
+
+def media_source(entry: str) -> MediaSource:
+    """Where the image of an entry was read."""
+    return MediaSource(name=f"s3://{entry}", bucket="media", key=entry, etag="1", size=1, kind=MediaKind.IMAGE)
 
 
 def returned(

@@ -44,7 +44,7 @@ def _page(task: str, folder: Path, seconds: dict[str, float]) -> tuple[str, list
         run="RUN",
         review=review,
         answers=Answers(
-            submitted={}, seconds={}, skipped_entries=("a.jpg", "b.jpg"), set_aside_entries=("c.jpg",), still_open=1
+            submitted={}, seconds={}, skipped_entries=("a.jpg", "b.jpg"), set_aside_entries=(RECLASSED,), still_open=1
         ),
         totals=compared.totals,
         summary=summary,

@@ -1,15 +1,19 @@
 """The page of a round says what people did, and what became of the rest."""
 
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from studio.commands.options import merge_settings
 from tasks.importing.importer import ImportSummary
+from tasks.parameters import ReviewParams
 from tasks.review.answers import Answers
 from tasks.review.changes import Change, ObjectChange, ReviewTotals
 from tasks.review.report import (
     ReviewReport,
+    drawing_command,
     nothing_markdown,
     nothing_sentence,
     review_markdown,
@@ -42,7 +46,7 @@ def test_the_page_has_what_was_drawn_beside_all_by_hand_and_what_is_missing() ->
     totals = ReviewTotals()
     totals.add([_change(Change.ACCEPTED), _change(Change.MOVED, 0.8), _change(Change.DELETED)], 30)
     totals.add([_change(Change.ADDED), _change(Change.ACCEPTED)], 60)
-    review = replace(review_round("detect", "a.jpg", "b.jpg"), left_out={"a video": 4})
+    review = replace(review_round("detect", *"afg"), left_out={"a video": 4})
     report = ReviewReport(
         archive="x.zip",
         run="RUN",
@@ -84,6 +88,30 @@ def test_who_has_set_images_aside_is_told_how_they_are_drawn(archive: str, new: 
     assert f"studio review cells run:RUN {new} --set review.tool=label-studio" in page
     assert "**4** a video" in page
     assert "studio review" not in nothing_markdown(archive, "RUN", review, NO_ANSWERS)
+
+
+def test_who_draws_what_is_missing_does_it_with_the_parameters_of_the_round() -> None:
+    asked = ReviewParams(tool="front-page", confidence=0.1, val=0.2, groups=("clip{group}-*.jpg",))
+    kept = {"confidence": 0.1, "val": 0.2, "groups": ["clip{group}-*.jpg"]}
+    review = replace(review_round("detect", "a.jpg"), parameters=kept)
+    command = drawing_command("x.zip", "RUN", review, replace(NO_ANSWERS, set_aside_entries=("a.jpg",)))
+    *_, archive = shlex.split(command.partition(" --set ")[0])
+    settings = shlex.split(command)[6::2]
+    drawn = ReviewParams.model_validate(merge_settings({}, settings)["review"])
+    assert (archive, drawn) == ("x-drawn.zip", asked.model_copy(update={"tool": "label-studio"}))
+
+
+def test_images_that_were_set_aside_in_a_round_of_an_earlier_release_are_counted() -> None:
+    """It does not know where they were read, so no later round finds them."""
+    review = review_round("detect", "a.jpg", "b.jpg")
+    known, unknown = review.images
+    review = replace(review, images=(known, replace(unknown, media=None)))
+    answers = replace(NO_ANSWERS, set_aside_entries=("a.jpg", "b.jpg"))
+    page = nothing_markdown("x.zip", "RUN", review, answers)
+    assert "1 of those that were set aside are not listed, as an earlier release has opened this round" in page
+    assert "studio review" in page
+    gone = nothing_markdown("x.zip", "RUN", review, replace(answers, set_aside_entries=("b.jpg",)))
+    assert "studio review" not in gone, "its list is empty"
 
 
 def test_who_waits_is_told_where_and_until_when() -> None:

@@ -24,7 +24,7 @@ from tasks.review.label_studio_format import to_task
 from tasks.review.pictures import for_browsers
 from tasks.review.rounds import ANSWERS, CLOSED, Round, ToolName, pack_round, unpack_round
 from tasks.tracking import registry
-from tests.tasks.review.rounds import review_round
+from tests.tasks.review.rounds import media_source, review_round
 
 RUN = "22222222-2222-2222-2222-222222222222"
 
@@ -148,15 +148,13 @@ def test_a_round_without_an_answer_says_what_to_do(tmp_path: Path) -> None:
 def test_the_images_that_were_set_aside_are_a_list_from_which_a_round_can_be_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It names the predictions, so the round suggests what this one did. Corrected answers replace the list."""
+    """It names the predictions, so that the round need not predict. Corrected answers replace the list."""
     listed: dict[str, ImageList] = {}
     monkeypatch.setattr(steps, "write_image_list", listed.__setitem__)
-    review = review_round("detect", "a.jpg", "b.jpg", "c.jpg")
-    images = tuple(replace(image, media=_source(image.source)) for image in review.images)
-    review = unpack_round(pack_round(replace(review, images=images)))
+    review = unpack_round(pack_round(review_round("detect", "a.jpg", "b.jpg", "c.jpg")))
     tasks = {entry: ReviewTask(entry=entry, set_aside=entry != "b.jpg") for entry in ("a.jpg", "b.jpg", "c.jpg")}
     steps.list_set_aside.fn(RUN, review, sort_answers([*tasks], tasks))
-    assert [image.source for image in listed[RUN].images] == [_source("s3://a.jpg"), _source("s3://c.jpg")]
+    assert [image.source for image in listed[RUN].images] == [media_source("a.jpg"), media_source("c.jpg")]
     assert listed[RUN].predictions_run == review.predictions_run
     steps.list_set_aside.fn(RUN, review, sort_answers([*tasks], {}))
     assert listed[RUN].images == ()
