@@ -18,8 +18,6 @@ from tasks.review.answers import LONGEST_S, ReviewTask
 from tasks.review.label_studio_format import CONTROL, LabelStudioAnswers, labelling_configuration, to_results, to_task
 from tasks.review.pictures import Shown, for_browsers
 from tasks.review.rounds import (
-    ANSWERS,
-    CLOSED,
     PAGE,
     ROUND,
     Round,
@@ -30,6 +28,7 @@ from tasks.review.rounds import (
     to_shapes,
     unpack_round,
 )
+from tasks.review.standings import AnswerError, require_open
 from tasks.settings import Settings
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
@@ -37,10 +36,6 @@ from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 
 MAX_ANSWER_BYTES = 1 << 20
 _RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
-
-
-class AnswerError(StudioError):
-    """An answer that does not fit its image, or comes when its round is over."""
 
 
 class OtherToolError(StudioError):
@@ -57,15 +52,14 @@ class PageAnswer(BaseModel):
     """What a person says of an image.
 
     Attributes:
-        verdict: `done`, or why it has no labels: `skipped`, or `incomplete` as an object is missing that must be drawn:
-            the image is set aside.
+        verdict: `done`, or why it has no labels: `skipped`, or `set_aside`, as an object is missing that must be drawn.
         kept: The suggestions that stay, by their places from 0, each with its class.
         seconds: For how long the image was open.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    verdict: Literal["done", "skipped", "incomplete"]
+    verdict: Literal["done", "skipped", "set_aside"]
     kept: dict[str, str] = Field({}, max_length=10_000)
     seconds: Annotated[float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False)] | None = None
 
@@ -100,7 +94,7 @@ class FrontPageTool(LabelStudioAnswers):
                 image.entry,
                 found.get("annotations", ()),
                 skipped=verdict == "skipped",
-                set_aside=verdict == "incomplete",
+                set_aside=verdict == "set_aside",
             )
 
     def is_open(self, run: str, timeout_s: float) -> bool:  # noqa: ARG002
@@ -135,12 +129,6 @@ def read_picture(run: str, number: int) -> tuple[str, bytes]:
     return for_browsers(entry, data)
 
 
-def is_over(run: str) -> bool:
-    """Return whether an archive is being made of the answers, or is published: later ones would be lost."""
-    kept = {key.rpartition("/")[2] for key in _RUNS.keys(round_key(run, ""))}
-    return not kept.isdisjoint({ANSWERS, CLOSED})
-
-
 def read_answer(data: bytes) -> PageAnswer:
     """Return the answer of a body of a request.
 
@@ -158,7 +146,7 @@ def keep_answer(run: str, review: Round, number: int, answer: PageAnswer) -> Non
     """Keep what a person says of the image of this number, in the place of what was said before.
 
     Raises:
-        AnswerError: It names a suggestion or a class that is not there, or the round is over.
+        AnswerError: It names a suggestion or a class that is not there, or nobody would read it.
         StorageError: The object store does not answer.
     """
     image = review.images[number]
@@ -167,21 +155,18 @@ def keep_answer(run: str, review: Round, number: int, answer: PageAnswer) -> Non
         results = _kept_results(review, image, answer.kept)
         annotations = [{"result": results, "lead_time": answer.seconds}]
     text = json.dumps({"verdict": answer.verdict, "kept": dict(answer.kept), "annotations": annotations})
-    _require_open(run)
+    require_open(run)
     _RUNS.put(_key(run, number), text.encode(), "application/json")
-    _require_open(run)  # an archive that was begun meanwhile may lack it
-
-
-def _require_open(run: str) -> None:
-    if is_over(run):
-        fix = "Its archive is being made, or has been made: if no archive comes of it, the round is open again."
-        raise AnswerError(expected_found_fix("a round that is open", "one that is over", fix))
+    require_open(run)  # an archive that was begun meanwhile may lack it
 
 
 def find_answer(run: str, number: int) -> dict[str, Any] | None:
     """Return the answer that is kept about the image of this number, as JSON; None if there is none."""
     stored = _RUNS.get(_key(run, number))
-    return json.loads(stored) if stored else None
+    found: dict[str, Any] | None = json.loads(stored) if stored else None
+    if found and found["verdict"] == "incomplete":  # the word of an earlier release
+        found["verdict"] = "set_aside"
+    return found
 
 
 def list_answered(run: str, review: Round) -> list[bool]:

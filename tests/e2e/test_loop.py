@@ -70,7 +70,7 @@ def judge(shapes: list[dict[str, Any]], true: Objects) -> tuple[str, dict[str, s
     for column, (name, _) in enumerate(true):
         free = [row for row in range(len(shapes)) if str(row) not in kept and overlaps[row, column] >= 0.7]
         if not free:
-            return "incomplete", {}
+            return "set_aside", {}
         kept[str(max(free, key=lambda row: overlaps[row, column]))] = name
     return "done", kept
 

@@ -87,9 +87,9 @@ function draw() {
   $("reason").textContent = `Why this image: ${shown.reason}`;
   $("reason").hidden = !shown.reason;
   $("done").value = answered.filter(Boolean).length;
-  const verdict = { done: "submitted", skipped: "skipped", incomplete: "set aside: something is missing" }[shown.answer?.verdict];
+  const verdict = { done: "submitted", skipped: "skipped", set_aside: "set aside: an object is missing" }[shown.answer?.verdict];
   $("count").textContent = `${$("done").value} done${verdict ? `, this one ${verdict}` : ""}`;
-  for (const id of ["submit", "incomplete"]) $(id).disabled = over || !shown.seen;
+  for (const id of ["submit", "set-aside"]) $(id).disabled = over || !shown.seen;
   $("skip").disabled = over;
   $("all-done").hidden = over || !goesOn || $("done").value < total;
 }
@@ -99,7 +99,7 @@ function see(image, seen) {
   if (image !== shown) return;
   shown.seen = seen;
   if (!seen && !over) tell("The browser cannot show this picture: skip it.");
-  for (const id of ["submit", "incomplete"]) $(id).disabled = over || !seen;
+  for (const id of ["submit", "set-aside"]) $(id).disabled = over || !seen;
 }
 
 function line(shape, place) {
@@ -162,7 +162,7 @@ async function answer(verdict) {
 }
 
 const KEYS = {
-  Enter: () => answer("done"), m: () => answer("incomplete"), s: () => answer("skipped"),
+  Enter: () => answer("done"), m: () => answer("set_aside"), s: () => answer("skipped"),
   ArrowLeft: () => show(number - 1), ArrowRight: () => show(number + 1),
   ArrowUp: () => choose(chosen - 1), ArrowDown: () => choose(chosen + 1), x: () => toggle(chosen), Delete: () => toggle(chosen),
 };
@@ -175,7 +175,7 @@ document.addEventListener("keydown", event => {
   event.preventDefault();
   if (!event.repeat || key.startsWith("Arrow")) act(); // a key that is held answers for one image
 });
-for (const [id, key] of Object.entries({ submit: "Enter", incomplete: "m", skip: "s", previous: "ArrowLeft", next: "ArrowRight" })) {
+for (const [id, key] of Object.entries({ submit: "Enter", "set-aside": "m", skip: "s", previous: "ArrowLeft", next: "ArrowRight" })) {
   $(id).addEventListener("click", event => {
     if (event.detail) $(id).blur(); // clicked, so that Enter submits
     KEYS[key]();

@@ -98,7 +98,7 @@ def test_a_person_reviews_a_round_with_the_keyboard_and_the_run_goes_on(
         tab.wait("!document.getElementById('all-done').hidden")
         press(tab, "ArrowLeft")
         tab.wait(place(2))
-        assert "something is missing" in tab.js("document.getElementById('count').textContent")
+        assert "set aside: an object is missing" in tab.js("document.getElementById('count').textContent")
     review = own_page.read_round(str(run))
     first, missing, skipped = own_page.FrontPageTool().read(str(run), review)
     ((result,),) = [each["result"] for each in json.loads(first.submitted or "")["annotations"]]

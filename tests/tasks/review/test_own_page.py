@@ -1,15 +1,27 @@
 """What a person says on the page of a round; with a browser: tests/infra/front_page/test_reviews.py."""
 
 import json
-from uuid import uuid4
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
 
 import pytest
+from prefect.client.schemas.objects import StateType
 
-from tasks.review import own_page
+from tasks.orchestration.child_runs import RunState
+from tasks.review import own_page, standings
 from tasks.review.answers import ReviewTask
-from tasks.review.own_page import AnswerError, FrontPageTool, OtherToolError, PageAnswer, read_answer
+from tasks.review.own_page import FrontPageTool, OtherToolError, PageAnswer, read_answer
 from tasks.review.rounds import ANSWERS, CLOSED, PAGE, Round, ToolName, pack_round
+from tasks.review.standings import AnswerError
 from tests.tasks.review.rounds import CLASS_NAMES, ROWS, review_round
+
+RUN = str(uuid4())
+
+
+def running(run: UUID) -> RunState:
+    now = datetime.now(UTC)
+    return RunState(id=run, name="gray-emu", type=StateType.RUNNING, state="", message="", since=now, began=now)
 
 
 class Bucket:
@@ -35,7 +47,9 @@ class Bucket:
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
     bucket = Bucket()
-    monkeypatch.setattr(own_page, "_RUNS", bucket)
+    for module in (own_page, standings):
+        monkeypatch.setattr(module, "_RUNS", bucket)
+    monkeypatch.setattr(standings, "read_runs", lambda runs: {run: running(run) for run in runs})
     return bucket
 
 
@@ -43,33 +57,33 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
 @pytest.mark.parametrize("task", ROWS)
 def test_what_is_kept_comes_back_with_its_class_and_what_is_refused_does_not(task: str) -> None:
     review = review_round(task, "a.jpg", "b.jpg", "c.jpg")
-    own_page.keep_answer("run", review, 0, PageAnswer(verdict="done", kept={"0": CLASS_NAMES[1]}, seconds=2.5))
-    own_page.keep_answer("run", review, 2, PageAnswer(verdict="incomplete"))
-    first, unanswered, incomplete = FrontPageTool().read("run", review)
+    own_page.keep_answer(RUN, review, 0, PageAnswer(verdict="done", kept={"0": CLASS_NAMES[1]}, seconds=2.5))
+    own_page.keep_answer(RUN, review, 2, PageAnswer(verdict="set_aside"))
+    first, unanswered, set_aside = FrontPageTool().read(RUN, review)
     (annotation,) = json.loads(first.submitted or "")["annotations"]
     objects = [each for each in annotation["result"] if each["from_name"] == "label"]
     assert [each["value"][each["type"]] for each in objects] == [[CLASS_NAMES[1]]]
     assert {each.get("parentID", each["id"]) for each in annotation["result"]} == {"suggestion-0"}
     assert first.seconds == 2.5
-    assert (unanswered, incomplete) == (ReviewTask(entry="b.jpg"), ReviewTask(entry="c.jpg", set_aside=True))
-    assert own_page.list_answered("run", review) == [True, False, True]
+    assert (unanswered, set_aside) == (ReviewTask(entry="b.jpg"), ReviewTask(entry="c.jpg", set_aside=True))
+    assert own_page.list_answered(RUN, review) == [True, False, True]
 
 
 def test_a_later_answer_replaces_an_earlier_one_and_an_image_with_nothing_on_it_is_an_answer(bucket: Bucket) -> None:
     review = review_round("detect", "a.jpg")
-    own_page.keep_answer("run", review, 0, PageAnswer(verdict="skipped"))
-    own_page.keep_answer("run", review, 0, PageAnswer(verdict="done"))
-    (task,) = FrontPageTool().read("run", review)
+    own_page.keep_answer(RUN, review, 0, PageAnswer(verdict="skipped"))
+    own_page.keep_answer(RUN, review, 0, PageAnswer(verdict="done"))
+    (task,) = FrontPageTool().read(RUN, review)
     given = json.loads(task.submitted or "")["annotations"]
     assert (task.skipped, [each["result"] for each in given]) == (False, [[]])
-    assert (len(bucket.objects), own_page.list_answered("run", review)) == (1, [True])
+    assert (len(bucket.objects), own_page.list_answered(RUN, review)) == (1, [True])
 
 
 @pytest.mark.usefixtures("bucket")
 @pytest.mark.parametrize("kept", [{"2": "cell"}, {"-1": "cell"}, {"0": "nobody's class"}])
 def test_an_answer_about_what_is_not_there_is_refused(kept: dict[str, str]) -> None:
     with pytest.raises(AnswerError, match="Reload"):
-        own_page.keep_answer("run", review_round("detect", "a.jpg"), 0, PageAnswer(verdict="done", kept=kept))
+        own_page.keep_answer(RUN, review_round("detect", "a.jpg"), 0, PageAnswer(verdict="done", kept=kept))
 
 
 def _keep_round(bucket: Bucket, review: Round) -> str:
@@ -95,7 +109,7 @@ def test_an_answer_that_the_archive_would_lack_is_refused(bucket: Bucket, name: 
     run = _keep_round(bucket, review)
     assert own_page.read_round(run) == review
     bucket.objects[f"{run}/review/{name}"] = b""
-    with pytest.raises(AnswerError, match="one that is over"):
+    with pytest.raises(AnswerError, match="found one whose archive is being made"):
         own_page.keep_answer(run, review, 0, PageAnswer(verdict="done"))
     assert own_page.list_answered(run, review) == [False]
 
@@ -105,12 +119,36 @@ def test_who_answers_while_the_archive_is_begun_hears_that_it_may_be_too_late(bu
     put = bucket.put
 
     def put_late(key: str, data: bytes, content_type: str) -> None:
-        bucket.objects[f"run/review/{CLOSED}"] = b""
+        bucket.objects[f"{RUN}/review/{CLOSED}"] = b""
         put(key, data, content_type)
 
     bucket.put = put_late  # type: ignore[method-assign]
-    with pytest.raises(AnswerError, match="one that is over"):
-        own_page.keep_answer("run", review, 0, PageAnswer(verdict="done"))
+    with pytest.raises(AnswerError, match="found one whose archive is being made"):
+        own_page.keep_answer(RUN, review, 0, PageAnswer(verdict="done"))
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_an_answer_to_a_run_that_was_cancelled_is_refused_also_if_that_was_a_moment_ago(
+    monkeypatch: pytest.MonkeyPatch, is_begun: bool
+) -> None:
+    """One rule says so, for the page and for what is kept."""
+    review = review_round("detect", "a.jpg", tool=ToolName.FRONT_PAGE)
+    types = iter([*([StateType.PAUSED] if is_begun else []), StateType.CANCELLED])
+    state = running(UUID(RUN))
+    monkeypatch.setattr(standings, "read_runs", lambda _: {state.id: replace(state, type=next(types))})
+    with pytest.raises(AnswerError, match="takes answers, found one whose run was cancelled"):
+        own_page.keep_answer(RUN, review, 0, PageAnswer(verdict="done"))
+    assert own_page.list_answered(RUN, review) == [is_begun]
+
+
+def test_an_image_that_was_set_aside_under_the_word_of_an_earlier_release_stays_so(bucket: Bucket) -> None:
+    bucket.objects[f"review-answers/{RUN}/0.json"] = b'{"verdict": "incomplete", "kept": {}, "annotations": []}'
+    (task,) = FrontPageTool().read(RUN, review_round("detect", "a.jpg"))
+    assert (task.set_aside, own_page.find_answer(RUN, 0)) == (
+        True,
+        {"verdict": "set_aside", "kept": {}, "annotations": []},
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ from prefect.client.schemas.objects import StateType
 from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.prefect_client import PrefectUnavailableError
 from tasks.review import standings
-from tasks.review.own_page import AnswerError
-from tasks.review.standings import Standing, require_open, standing_of
+from tasks.review.standings import AnswerError, Standing, require_open, standing_of
 
 RUN = uuid4()
 RETRY = f"`studio retry {RUN}` has the run go on."
@@ -44,7 +43,8 @@ def test_nobody_would_read_what_is_answered_to_a_run_that_was_cancelled(
     standing = stand(monkeypatch, StateType.CANCELLED, "Cancelled", is_over=is_over)
     assert (standing.takes_answers, standing.can_be_retried) == (False, True)
     assert standing.words.endswith(f"What was answered stays: {RETRY}")
-    with pytest.raises(AnswerError, match="was cancelled, and nobody would read an answer"):
+    told = "found one whose run was cancelled. The run of this round was cancelled, and nobody would read an answer"
+    with pytest.raises(AnswerError, match=told):
         require_open(str(RUN))
 
 
@@ -65,12 +65,30 @@ def test_a_round_that_is_over_says_what_came_of_it(
     monkeypatch: pytest.MonkeyPatch, name: str, has_report: bool
 ) -> None:
     standing = stand(monkeypatch, StateType.COMPLETED, name, is_over=True)
-    assert standing == Standing(takes_answers=False, words="This round is over. The reason.", has_report=has_report)
+    told = "This round is over. The reason."
+    assert standing == Standing(takes_answers=False, kind="one that is over", words=told, has_report=has_report)
 
 
 def test_a_round_whose_run_was_deleted_takes_no_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     standing = stand(monkeypatch, None)
     assert (standing.takes_answers, standing.can_be_retried) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        (StateType.RUNNING, "one whose archive is being made"),
+        (StateType.CRASHED, "one whose run stopped while its archive was being made"),
+        (StateType.COMPLETED, "one that is over"),
+        (None, "one whose run was deleted"),
+    ],
+)
+def test_who_answers_too_late_is_told_what_kind_of_round_was_found(
+    monkeypatch: pytest.MonkeyPatch, kind: StateType | None, found: str
+) -> None:
+    stand(monkeypatch, kind, is_over=True)
+    with pytest.raises(AnswerError, match=rf"^Expected a round that takes answers, found {found}\. [A-Z]"):
+        require_open(str(RUN))
 
 
 @pytest.mark.parametrize("is_over", [False, True])
