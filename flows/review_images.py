@@ -51,6 +51,7 @@ def review_images(
             if answers.keep_nothing:
                 review_publication.publish_nothing(key, session.run, asked, answers)
                 review_steps.keep_answers(session.run, asked, documents)
+                session.announce_nothing(asked, answers)
                 return outcome.completed(report.nothing_sentence(key, answers), NOTHING_REVIEWED)
             current_run.log_step("making an archive of %d images that came back", len(answers.submitted))
             source = review_steps.pack_answers(session.run, answers, documents, folder)

@@ -156,10 +156,12 @@ EVENTS: Mapping[str, EventKind] = {
         },
     ),
     REVIEW_FINISHED: EventKind(
-        occasion="`review-images` has published the archive of what people have submitted.",
+        occasion="`review-images` has published the archive of what people have submitted. Or people have answered, "
+        "and it ends `Nothing reviewed`: then there is no archive, and the resource is the `review`.",
         resource="dataset",
         payload={
-            **_ARCHIVE,
+            "archive": "key in bucket `datasets`; empty if there is none",
+            "digest": "SHA-256 of the archive; empty if there is none",
             **_VERSION,
             "run": "id of the flow run",
             "images": "number of images in the archive",

@@ -103,9 +103,24 @@ class ReviewSession:
 
     def announce(self, archive: str, digest: str, review: Round, answers: Answers, totals: ReviewTotals) -> None:
         """Emit `review.finished` about the archive of this key and SHA-256, once."""
+        self._announce_end(events.dataset(digest, archive), archive, digest, review, answers, totals)
+
+    def announce_nothing(self, review: Round, answers: Answers) -> None:
+        """Emit `review.finished` about a round without an archive, once: who has heard that it began waits for it."""
+        self._announce_end(events.review(self.run), "", "", review, answers, ReviewTotals())
+
+    def _announce_end(
+        self,
+        about: events.Resource,
+        archive: str,
+        digest: str,
+        review: Round,
+        answers: Answers,
+        totals: ReviewTotals,
+    ) -> None:
         events.emit(
             events.REVIEW_FINISHED,
-            events.dataset(digest, archive),
+            about,
             payload={
                 "archive": archive,
                 "digest": digest,

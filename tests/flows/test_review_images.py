@@ -189,20 +189,23 @@ def test_a_round_of_which_nothing_is_kept_ends_without_an_archive_and_lists_what
 ) -> None:
     """Meanwhile no other review can take its name. The list is enough for a round in which people can draw."""
     key = f"{uuid4().hex}.zip"
-    parameters = {"model_name": model, "archive": key, "review": {"tool": "front-page"}}
+    parameters = {"model_name": model, "archive": key, "review": {"tool": "front-page", "max_wait_d": 3}}
     run = deployed_flows.start("review-images", {**parameters, "inputs": [f"run:{predictions}"]})
     eventually(lambda: read(run).state_name == "Suspended", "people are asked", 180)
     second = deployed_flows.wait(deployed_flows.start("review-images", {**parameters, "inputs": ["nothing/"]}), 180)
     assert (second.is_failed(), f"review {run} will make" in str(second.message)) == (True, True)
     review = own_page.read_round(str(run))
+    assert review.parameters == {"max_wait_d": 3.0}
     for number in range(len(review.images)):
-        answer = own_page.PageAnswer(verdict="skipped" if number else "incomplete")
+        answer = own_page.PageAnswer(verdict="skipped" if number else "set_aside")
         own_page.keep_answer(str(run), review, number, answer)
     deployed_flows.resume(run)
     ended = deployed_flows.wait(run, 180)
     assert (ended.is_completed(), ended.name) == (True, NOTHING_REVIEWED)
     assert ended.message == f"{key}: nothing to keep, as 5 images were skipped and 1 set aside"
     assert not ObjectStore(Bucket.DATASETS).exists(key)
+    payload = emitted("review.finished", f"review:{run}")["payload"]
+    assert [payload[name] for name in ("archive", "images", "skipped", "set_aside")] == ["", 0, 5, 1]
     again = deployed_flows.start("review-images", {**parameters, "inputs": [f"run:{run}"]})
     eventually(lambda: read(again).state_name == "Suspended", "the name is free, and people are asked", 180)
     drawn = own_page.read_round(str(again))

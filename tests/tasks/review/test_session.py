@@ -1,6 +1,6 @@
 """A session of review without a server; with one: tests/flows/test_review_images.py."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from prefect.exceptions import Pause
 
 from tasks.inference.image_lists import OF_REVIEW
-from tasks.orchestration import artifacts
+from tasks.orchestration import artifacts, events
 from tasks.parameters import ReviewParams
 from tasks.review import session, steps
 from tasks.review.answers import Answers
@@ -79,3 +79,24 @@ def test_the_run_of_inference_that_a_review_starts_is_known_as_its_own(
     asked: Any = ReviewSession("cells", ReviewParams()).open_round(["street/"], tmp_path)
     assert asked[2:4] == (str(RUN), str(RUN))
     assert runs.call_args.kwargs == {"tags": [OF_REVIEW]}
+
+
+def test_whoever_has_heard_that_people_are_needed_hears_that_nothing_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An automation that waits for the second event of the pair would wait for ever."""
+    emitted: list[tuple[str, str, Mapping[str, Any]]] = []
+
+    class Session(ReviewSession):
+        def __init__(self) -> None:
+            self.run = str(RUN)
+
+    def emit(kind: str, about: events.Resource, *, payload: Mapping[str, Any], **_: Any) -> None:
+        assert payload.keys() == events.EVENTS[kind].payload.keys()
+        emitted.append((kind, about.id, payload))
+
+    monkeypatch.setattr(events, "emit", emit)
+    answers = Answers(submitted={}, seconds={}, skipped_entries=("a.jpg",), set_aside_entries=("b.jpg",), still_open=0)
+    Session().announce_nothing(review_round("detect", "a.jpg", "b.jpg"), answers)
+    ((kind, about, payload),) = emitted
+    assert (kind, about) == ("review.finished", f"review:{RUN}")
+    counted = {name: payload[name] for name in ("archive", "images", "labels", "drawn", "skipped", "set_aside")}
+    assert counted == {"archive": "", "images": 0, "labels": 0, "drawn": 0, "skipped": 1, "set_aside": 1}
