@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+import pytest
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
@@ -25,6 +26,7 @@ def kept(state: State, name: str) -> bytes:
     return bytes(boto3.client("s3").get_object(Bucket="runs", Key=key)["Body"].read())
 
 
+@pytest.mark.heavy
 def test_labels_that_were_learnt_are_judged_by_models_that_have_not_seen_them(weights: Path, tmp_path: Path) -> None:
     archive = demo_data.write_archive(PLAN, tmp_path)
     boto3.client("s3").upload_file(str(archive), "datasets", PLAN.name)

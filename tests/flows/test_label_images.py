@@ -120,6 +120,7 @@ def test_what_a_model_is_sure_of_becomes_an_archive_and_the_rest_a_list(unchange
     assert set(archived(weighed).namelist()) == set(archive.namelist())
 
 
+@pytest.mark.heavy
 def test_a_version_of_which_nothing_is_known_is_measured_or_refused(
     unchanged: str, challenger: int, tmp_path: Path
 ) -> None:

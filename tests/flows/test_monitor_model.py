@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import cv2
 import numpy as np
+import pytest
 from mlflow import MlflowClient
 from prefect import tags
 from prefect.client.schemas.objects import State
@@ -112,6 +113,7 @@ def test_images_that_people_are_to_correct_are_not_what_the_model_gets_to_see(na
     )
 
 
+@pytest.mark.heavy
 def test_live_requests_are_monitored_and_their_darkness_is_told(name: str) -> None:
     """Without a run of inference, and whatever confidence the requests ask for."""
     with ask_live(name, 1.0).open("ab") as file:

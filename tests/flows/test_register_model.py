@@ -61,6 +61,7 @@ def body(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return make_foreign_weights(tmp_path_factory.mktemp("weights"))
 
 
+@pytest.mark.heavy
 def test_measured_weights_become_the_challenger_and_are_deployed(body: bytes, tmp_path: Path) -> None:
     name, weights = f"imported-{uuid4().hex[:8]}", put("base-models", body, ".pt")
     classes = demo_data.CLASSES[::-1]

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import boto3
 import cv2
+import pytest
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import State
 
@@ -22,6 +23,7 @@ from tests.flows.registered import SIZE, mark_trained, pictures, register
 PLAN = demo_data.ArchivePlan(name="learnt.zip", classes=("circle", "square"), train=8, val=4, seed=5)
 
 
+@pytest.mark.heavy
 def test_a_version_chooses_images_that_it_has_not_learnt_for_the_next_run(weights: Path, tmp_path: Path) -> None:
     s3, name = boto3.client("s3"), f"model-{uuid4().hex[:8]}"
     archive = demo_data.write_archive(PLAN, tmp_path)
