@@ -210,11 +210,8 @@ OBJECTS = pytest.mark.parametrize(
 @OBJECTS
 def test_as_many_labels_are_right_on_new_images_as_is_said(rates: tuple[int, ...], spread: float, images: int) -> None:
     """In 190 of 200 splits, or none is taken; `spread` is how far labels of an image are wrong together."""
-    rng = np.random.default_rng(0)
-    shift = rng.normal(0, spread, 3000)
-    drawn = zip(*_draw(rng, shift, rates), strict=True)
-    image, class_id, confidence, labelled = (np.concatenate(part) for part in drawn)
-    right = measure_right(matching(confidence, labelled, image, class_id, 3000), images, SPLITS, rng)
+    rng, drawn = _draw_matching(0, rates, spread)
+    right = measure_right(drawn, images, SPLITS, rng)
     assert len(right) >= 0.15 * SPLITS
     assert sum(share < 0.95 for share in right) <= 0.05 * SPLITS
 
@@ -222,11 +219,8 @@ def test_as_many_labels_are_right_on_new_images_as_is_said(rates: tuple[int, ...
 @OBJECTS
 def test_no_more_is_dropped_on_new_images_than_is_said(rates: tuple[int, ...], spread: float, images: int) -> None:
     """In 190 of 200 splits the recall is kept, or nothing is dropped."""
-    rng = np.random.default_rng(1)
-    shift = rng.normal(0, spread, 3000)
-    drawn = zip(*_draw(rng, shift, rates), strict=True)
-    image, class_id, confidence, labelled = (np.concatenate(part) for part in drawn)
-    counted = count_misses(matching(confidence, labelled, image, class_id, 3000), images, SPLITS, rng)
+    rng, drawn = _draw_matching(1, rates, spread)
+    counted = count_misses(drawn, images, SPLITS, rng)
     assert counted.dropping >= 0.15 * SPLITS
     assert counted.broken <= 0.05 * SPLITS
 
@@ -295,6 +289,14 @@ def _draw_images(known: ValidationMatching, images: int, rng: np.random.Generato
     drawn[rng.choice(len(drawn), images, replace=False)] = True
     columns = {name: getattr(known, name) for name in ("image", "class_id", "confidence", "labelled")}
     return drawn, replace(known, **{name: column[drawn[known.image]] for name, column in columns.items()})
+
+
+def _draw_matching(seed: int, rates: tuple[int, ...], spread: float) -> tuple[np.random.Generator, ValidationMatching]:
+    """What is known of 3,000 images whose labels are wrong together by `spread`, and what to draw from it with."""
+    rng = np.random.default_rng(seed)
+    drawn = zip(*_draw(rng, rng.normal(0, spread, 3000), rates), strict=True)
+    image, class_id, confidence, labelled = (np.concatenate(part) for part in drawn)
+    return rng, matching(confidence, labelled, image, class_id, 3000)
 
 
 def _draw(rng: np.random.Generator, shift: Any, rates: tuple[int, ...]) -> Any:
