@@ -41,8 +41,11 @@ class ChampionTraining:
     def merge_again(self, archives: Collection[str]) -> MergePolicy:
         """Return how to merge these archives as the champion's were merged.
 
-        What it, or a person for it, has labelled since has its class names already, and keeps them.
+        What it, or a person for it, has labelled since has its class names already, and keeps them. Of a champion of an
+        earlier release nobody knows what its archives call their classes: its renames are taken as they are.
         """
+        if not self.archives:
+            return self.merge
         again = {archive: names for archive, names in self.archives.items() if archive in archives}
         return self.merge.model_copy(update={"classes": bind_renames(self.merge.classes, again, self.class_names)})
 

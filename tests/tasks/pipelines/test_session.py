@@ -2,6 +2,7 @@
 
 import inspect
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -107,6 +108,17 @@ def test_a_loop_merges_as_for_its_champion_but_for_what_is_named(
     pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain=None)
     inspect.unwrap(close_loop.fn)("shapes", ["street/"], **given)
     assert pipeline.train.call_args.kwargs["merge"] == expected
+
+
+def test_a_loop_renames_as_its_champion_did_if_nobody_knows_the_classes_of_its_archives(
+    pipeline: MagicMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan of a merge of an earlier release does not tell them."""
+    monkeypatch.setattr(session, "find_champion_training", lambda _: replace(LIKE_CHAMPION, archives={}))
+    pipeline.archives = (ChosenArchive(name="a.zip", etag="1"),)
+    pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain=None)
+    inspect.unwrap(close_loop.fn)("shapes", ["street/"])
+    assert pipeline.train.call_args.kwargs["merge"] == LIKE_CHAMPION.merge
 
 
 def test_a_loop_without_a_champion_trains_by_the_defaults(pipeline: MagicMock, monkeypatch: pytest.MonkeyPatch) -> None:
