@@ -268,8 +268,10 @@ def test_who_follows_a_pipeline_is_told_what_it_waits_for(
     waits.state_details.child_flow_run_id = run
     pipeline = make_run(client, deployment, waits)
 
-    (listed,) = json.loads(studio("runs", "--waiting", "--json").stdout)["runs"]
-    assert (listed["run"], listed["about"]) == (str(run), "shapes")
+    waiting = {listed["run"]: listed for listed in json.loads(studio("runs", "--waiting", "--json").stdout)["runs"]}
+    assert str(pipeline) not in waiting
+    listed = waiting[str(run)]
+    assert listed["about"] == "shapes"
     assert listed["waits_for"] == "shapes version 3 has passed its gates."
     assert f"studio approve {run}" in studio("runs").stdout
     end = threading.Timer(3, client.set_flow_run_state, (pipeline, Cancelled()), {"force": True})
@@ -294,8 +296,10 @@ def test_who_has_started_a_loop_is_told_where_to_review(
     waits.state_details.child_flow_run_id = review
     loop = make_run(client, deployment, waits)
 
-    (listed,) = json.loads(studio("runs", "--waiting", "--json").stdout)["runs"]
-    assert (listed["run"], listed["waits_for"], listed["says"]) == (str(review), message, message)
+    waiting = {listed["run"]: listed for listed in json.loads(studio("runs", "--waiting", "--json").stdout)["runs"]}
+    assert str(loop) not in waiting
+    listed = waiting[str(review)]
+    assert (listed["waits_for"], listed["says"]) == (message, message)
     told = studio("runs").stdout
     for run in (review, loop):
         assert f"{run} waits for people: {message}" in told.splitlines()
