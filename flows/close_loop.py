@@ -40,8 +40,10 @@ def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it sta
     """Label images, have people correct what teaches most of the rest, train on all of it, and serve what is better.
 
     Each part is a run of its own flow, and the page `pipeline` of this run links them all. While people draw, it is
-    suspended. A run that is tried again waits for the same parts; one that is cancelled cancels them.
+    suspended. A run that is tried again waits for the same parts; one that is cancelled cancels them. The version that
+    labels also chooses what people see, unless `selection` names another.
     """
+    selection = selection.with_version(labelling.version)
     with pipeline_session(model_name) as pipeline:
         pipeline.require_versions(selection)
         labelled = pipeline.label(inputs, labelling)

@@ -837,6 +837,10 @@ class SelectionParams(Parameters):
             return {self.strategy: 1}
         return {name.replace("_", "-"): share for name, share in self.shares.model_dump().items() if share}
 
+    def with_version(self, version: int | None) -> Self:
+        """The same, by this version where none is named."""
+        return self if self.version else self.model_copy(update={"version": version})
+
 
 class ReviewParams(Parameters):
     """What a person is asked about, and what becomes of the answers."""

@@ -239,6 +239,18 @@ def test_a_loop_looks_for_the_versions_of_its_selection_before_anything_is_label
     assert pipeline.label.called is (begun is not None)
 
 
+@pytest.mark.parametrize(("named", "chooses"), [(None, 3), (4, 4)])
+def test_the_version_that_labels_also_chooses_unless_another_is_named(
+    pipeline: MagicMock, named: int | None, chooses: int
+) -> None:
+    """A model without a champion can have a loop by a version that is named once."""
+    labelling, selection = LabellingParams(version=3), SelectionParams(version=named, images=7)
+    inspect.unwrap(close_loop.fn)("shapes", ["street/"], labelling=labelling, selection=selection)
+    (handed,) = pipeline.require_versions.call_args.args
+    assert (handed.version, handed.images) == (chooses, 7)
+    assert pipeline.review.call_args.args[1] == handed
+
+
 @pytest.mark.parametrize(
     ("selection", "asked"),
     [
