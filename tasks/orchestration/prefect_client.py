@@ -63,14 +63,14 @@ def fail_fast_client() -> SyncPrefectClient:
 
 @contextlib.contextmanager
 def patient_client() -> Iterator[SyncPrefectClient]:
-    """Yield a client that tries for over a minute to reach the server.
+    """Yield this process's client that tries for over a minute to reach the server.
 
     Raises:
         PrefectUnavailableError: The server does not answer.
         StudioError: It refuses the call; the message has its words.
     """
-    with server_errors(), get_client(sync_client=True) as client:
-        yield client
+    with server_errors():
+        yield _shared_client(PREFECT_API_URL.value(), os.getpid())
 
 
 @contextlib.contextmanager
@@ -171,11 +171,20 @@ class _SingleTry(PrefectHttpxSyncClient):
         return response
 
 
-# A new one takes 30 ms of processor time, nearly all of it for certificates.
+# A new client takes 30 ms of processor time, nearly all of it for certificates.
+@functools.lru_cache(maxsize=1)
+def _shared_client(_server: str | None, _process: int) -> SyncPrefectClient:
+    return _open(get_client(sync_client=True))
+
+
 @functools.lru_cache(maxsize=1)
 def _fail_fast_client(_server: str | None, _process: int) -> SyncPrefectClient:
     client = get_client(sync_client=True, httpx_settings={"timeout": API_TIMEOUT_S})
     client._client.__class__ = _SingleTry  # noqa: SLF001 - a setting would hold for all clients of the process
+    return _open(client)
+
+
+def _open(client: SyncPrefectClient) -> SyncPrefectClient:
     atexit.register(client.__exit__, None, None, None)
     return client.__enter__()
 
