@@ -76,6 +76,11 @@ class Judgement:
         return tuple(test.trait for test in self.tests if test.drifted)
 
     @property
+    def untested_traits(self) -> tuple[str, ...]:
+        """The traits that too few images have to be compared."""
+        return tuple(test.trait for test in self.tests if test.effect is None)
+
+    @property
     def drifted(self) -> tuple[str, ...]:
         """The traits that drifted, and the score, if it has fallen; not if it only may have."""
         return (self.metric, *self.drifted_traits) if self.has_fallen else self.drifted_traits

@@ -29,14 +29,15 @@ def monitoring_sentence(title: str, judgement: Judgement) -> str:
     images += f", {confidence_text(*judgement.least)}"
     if judgement.is_empty:
         return f"{images}: {_why_empty(judgement)}"
-    traits = ", ".join(judgement.drifted_traits)
-    told = f"{traits} drifted" if traits else "traits as on the validation images"
-    return f"{images}: {'; '.join(filter(None, (told, judgement.estimate_text)))}"
+    traits, untested = ", ".join(judgement.drifted_traits), ", ".join(judgement.untested_traits)
+    told = f"{traits} drifted" if traits else f"{'other ' if untested else ''}traits as on the validation images"
+    missing = f"too few images to compare {untested}" if untested else ""
+    return f"{images}: {'; '.join(filter(None, (told, missing, judgement.estimate_text)))}"
 
 
 def monitoring_heading(judgement: Judgement) -> str:
     """Return what was found, in a word or a few."""
-    return told_state(judgement) or "No drift"
+    return told_state(judgement) or ("No drift in what was compared" if judgement.untested_traits else "No drift")
 
 
 def told_state(judgement: Judgement) -> str | None:

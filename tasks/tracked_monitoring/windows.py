@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +54,14 @@ class _Answered:
     least: Doubles
     frames: int
 
+    @property
+    def images(self) -> dict[Hashable, Detections]:
+        """What was found, by image: one that was written over since is another one of the same name."""
+        return {(each.source, self._etag(each.source)): each for each in self.found}
+
+    def _etag(self, name: str) -> str | None:
+        return self.sources[name].etag if name in self.sources else None
+
 
 def read_window(version: ModelVersion, monitoring: MonitoringParams, folder: Path) -> Window:
     """Return images that a version has answered in the last days, each once.
@@ -74,14 +81,15 @@ def read_window(version: ModelVersion, monitoring: MonitoringParams, folder: Pat
     least = _choose_least(version, answered, live.answers if live else ())
     runs = [each for each in answered if (each.least <= least).all()]
     answered_live = [each for each in live.answers if (each.least <= least).all()] if live else []
-    found: dict[str, Detections] = {}
-    for each in chain.from_iterable(run.found for run in runs):
-        found.setdefault(each.source, each)  # as the newest run has answered it
+    found: dict[Hashable, tuple[Detections, MediaSource | None]] = {}
+    for run in runs:
+        for image, each in run.images.items():  # as the newest run has answered it
+            found.setdefault(image, (each, run.sources.get(each.source)))
     taken = answered_live[: max(monitoring.images // 2, monitoring.images - len(found))]
     batch = tuple(found.values())[: monitoring.images - len(taken)]
     weak = _remarks_of_weak(least, len(answered) - len(runs), len(live.answers) - len(answered_live) if live else 0)
     window = Window(
-        found=(*batch, *(each.found for each in taken)),
+        found=(*(each for each, _ in batch), *(each.found for each in taken)),
         least=least,
         runs=len(runs),
         live=len(taken) if live else None,
@@ -89,7 +97,7 @@ def read_window(version: ModelVersion, monitoring: MonitoringParams, folder: Pat
     )
     for remark in window.remarks:
         log_step("%s", remark)
-    sources = {name: source for run in reversed(runs) for name, source in run.sources.items()}
+    sources = {number: source for number, (_, source) in enumerate(batch) if source}
     return _look_at(window, dict(enumerate(taken, start=len(batch))), sources, monitoring.pictures, rng, folder)
 
 
@@ -137,7 +145,7 @@ def _read_runs(
     does not stand for a week.
     """
     answered: list[_Answered] = []
-    images: dict[bool, set[str]] = {False: set(), True: set()}
+    images: dict[bool, set[Hashable]] = {False: set(), True: set()}
     left_out = Counter[str]()
     for run in _recent_runs(version, begin):
         if len(images[False]) >= most:
@@ -149,7 +157,7 @@ def _read_runs(
         own = images[bool(least.mean() > _KEEPS_LITTLE)]
         if len(own) < most:
             answered.append(_read_run(run.flow_run_id, version, least, most, rng, folder))
-            own.update(each.source for each in answered[-1].found)
+            own.update(answered[-1].images)
         else:  # it is counted, and not read
             answered.append(_Answered(found=[], sources={}, least=least, frames=0))
     return answered, left_out
@@ -193,7 +201,7 @@ def _choose_least(version: ModelVersion, answered: Sequence[_Answered], live: Se
     requests = defaultdict[float, set[Hashable]](set)
     for number, answer in enumerate(live):
         requests[answer.least].add(number)
-    kept: list[tuple[Doubles, set[Hashable]]] = [(run.least, {each.source for each in run.found}) for run in answered]
+    kept: list[tuple[Doubles, set[Hashable]]] = [(run.least, {*run.images}) for run in answered]
     kept += [(np.full(classes, least), images) for least, images in requests.items()]
     return choose_least(kept) if kept else np.zeros(classes)
 
@@ -218,20 +226,17 @@ def _remarks_of_weak(least: Doubles, runs: int, live: int) -> tuple[str, ...]:
 def _look_at(
     window: Window,
     live: Mapping[int, LiveAnswer],
-    sources: Mapping[str, MediaSource],
+    sources: Mapping[int, MediaSource],
     most: int,
     rng: np.random.Generator,
     folder: Path,
 ) -> Window:
     """Return the window with the looks of at most `most` images, drawn at random, which are written to the folder.
 
-    Of images of `live` requests, by their numbers, the log knows the looks, whether they are drawn or not.
+    Of images of `live` requests, by their numbers, the log knows the looks, whether they are drawn or not. `sources`
+    are the places of others.
     """
-    known = [
-        number
-        for number, each in enumerate(window.found)
-        if (live[number].picture_at is not None if number in live else each.source in sources)
-    ]
+    known = [*sources, *(number for number, each in live.items() if each.picture_at is not None)]
     chosen = sorted(rng.permutation(known)[:most].tolist()) if known else []
     store = MediaStore()
     folder.mkdir(parents=True, exist_ok=True)
@@ -239,7 +244,7 @@ def _look_at(
     def read(number: int) -> UsableImage | Failure:
         if number in live:
             return _read_live_picture(live[number])
-        source = sources[window.found[number].source]
+        source = sources[number]
         if source.size > _LARGEST:
             return Failure(source=source.name, reason=f"expected at most {_LARGEST:,} bytes, found {source.size:,}")
         return read_usable_image(store, source)

@@ -118,6 +118,17 @@ def test_a_fall_is_sure_if_the_interval_does_not_hold_the_score_of_the_validatio
     assert monitoring_facts(alone)["estimate"]["has_fallen"] == bool(drifted)
 
 
+def test_what_was_not_compared_is_not_told_to_be_as_before(window: Window) -> None:
+    """Such as the looks of images that have gone."""
+    unseen = judge_window(reference(), replace(window, looked_at={}), "detect", MonitoringParams())
+    same = replace(unseen, tests=tuple(replace(test, drifted=False) for test in unseen.tests))
+    missing = "too few images to compare brightness, contrast, sharpness"
+    assert f": other traits as on the validation images; {missing}; " in monitoring_sentence("cats", same)
+    assert monitoring_heading(same) == "No drift in what was compared"
+    drifted = replace(same, tests=tuple(replace(test, drifted=test.trait == "classes") for test in same.tests))
+    assert f": classes drifted; {missing}; " in monitoring_sentence("cats", drifted)
+
+
 def test_a_window_of_few_images_says_so(window: Window) -> None:
     few = judge_window(
         reference(), replace(window, found=window.found[:12], looked_at={}), "detect", MonitoringParams()

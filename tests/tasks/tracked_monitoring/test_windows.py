@@ -149,6 +149,18 @@ def test_runs_that_repeat_the_same_images_do_not_outweigh_others(read: Callable[
     assert (window.least.tolist(), len(window.found), window.runs) == ([0.25, 0.25], 300, 1)
 
 
+def test_a_picture_that_is_written_over_is_another_one_each_time(
+    read: Callable[..., Window], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as the newest one of a camera."""
+    run = batch_of({"latest.jpg": saved("JPEG")}, monkeypatch)
+    runs = [
+        replace(run, sources={name: replace(run.sources[name], etag=etag) for name in run.sources}) for etag in "5443"
+    ]
+    window = read(runs, None)
+    assert (len(window.found), window.runs, len(window.looked_at)) == (3, 4, 3)
+
+
 def test_what_was_chosen_for_people_to_correct_is_left_out_and_counted(read: Callable[..., Window]) -> None:
     """Such runs are no drift, however new and large they are, and they take no room from the others."""
     runs = [kept_from(0.25, 500, "chosen"), kept_from(0.25, 20, "a"), kept_from(0.25, 30, "b"), kept_from(0.25, 9, "c")]
