@@ -43,14 +43,16 @@ def list_unfinished_runs(*flows: str) -> list[UnfinishedRun]:
     ]
 
 
-def ended_runs(flow_runs: set[str]) -> tuple[set[str], set[str]]:
-    """Return which of these flow runs have ended, and which Prefect knows: it forgets them after months.
+def find_ends(flow_runs: set[str]) -> dict[str, datetime | None]:
+    """Return when flow runs have ended, None of those that have not; without those that Prefect does not know.
+
+    It forgets them after months.
 
     Raises:
         PrefectUnavailableError: The server does not answer.
     """
-    known = {str(run.id): has_ended(run) for run in read_flow_runs([UUID(run) for run in flow_runs])}
-    return {run for run, ended in known.items() if ended}, set(known)
+    runs = read_flow_runs([UUID(run) for run in flow_runs])
+    return {str(run.id): run.state.timestamp if run.state and has_ended(run) else None for run in runs}
 
 
 def has_ended(run: FlowRun) -> bool:

@@ -1,14 +1,14 @@
 """What was left behind, and who is protected: one look at the store, MLflow, Triton and Prefect."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.inference.image_lists import LISTS, run_input
 from tasks.orchestration.scratch import list_abandoned
-from tasks.orchestration.unfinished_runs import FLOW_RUN_ID, ended_runs, list_unfinished_runs
+from tasks.orchestration.unfinished_runs import FLOW_RUN_ID, find_ends, list_unfinished_runs
 from tasks.parameters import LIVE_MODEL
 from tasks.retention.rules import Kind, Leaving, State
 from tasks.serving import model_control
@@ -26,7 +26,7 @@ from tasks.tracking.registry import ADDRESS
 
 _DEPLOYING = ("deploy-model", "rollback-model", "run-pipeline", "close-loop")
 _WEIGHTS = "best.pt"
-_ANSWERS, _TAKEN_ANSWERS = "review-answers", "review/answers.json"
+_ANSWERS, _TAKEN_ANSWERS, _REVIEWED = "review-answers", "review/answers.json", "review-images"
 _NO_BIN = "this MLflow is not that of the local stack, and does not list what was deleted. Run `mlflow gc` beside it."
 _FOLDERS = {
     **dict.fromkeys(("checkpoints", "folds"), Kind.CHECKPOINTS),
@@ -34,8 +34,10 @@ _FOLDERS = {
     **dict.fromkeys(("predictions", "corrupted-predictions"), Kind.PARTS),  # of evaluations
     **dict.fromkeys(("reference", "embeddings"), Kind.PARTS),  # of monitorings
     "selection": Kind.PARTS,
-    "review-images": Kind.PARTS,  # the archive has those that somebody has submitted
+    _REVIEWED: Kind.PARTS,  # the archive has those that somebody has submitted
 }
+
+_Groups = dict[tuple[Kind, str, str], list[ListedObject]]  # by the flow run and the key of the folder or the object
 
 
 def take_stock() -> State:
@@ -73,14 +75,17 @@ def protect(leavings: Iterable[Leaving], versions: list[RegisteredVersion]) -> S
         candidates = model_control.list_served_versions(candidate_name(model.name))
         numbers = {*lease_holders(model.name), *(candidate.version for candidate in candidates)}
         served |= {f"{model.name}/{number}" for number in numbers}
-    unfinished, unknown = _runs(leavings)
+    owners = {owner for leaving in leavings for owner in leaving.owners if FLOW_RUN_ID.fullmatch(owner)}
+    ends = find_ends(owners)
+    unfinished = {run for run, ended in ends.items() if ended is None}
     deploying = {run.parameters.get("model_name") for run in list_unfinished_runs(*_DEPLOYING)}
     unfinished |= {_name(version) for version in versions if version.model in deploying}
     unfinished |= _runs_to_be_read(leavings)
     return State(
         leavings=leavings,
         unfinished=frozenset(unfinished),
-        unknown=frozenset(unknown),
+        unknown=frozenset(owners - ends.keys()),
+        ends={run: ended for run, ended in ends.items() if ended},
         served=frozenset(served),
         aliased=frozenset(f"{model.name}/{number}" for model in models for number in model.aliases.values()),
         champions=frozenset(
@@ -89,13 +94,6 @@ def protect(leavings: Iterable[Leaving], versions: list[RegisteredVersion]) -> S
         ),
         named=frozenset(_named(leavings, versions)),
     )
-
-
-def _runs(leavings: Iterable[Leaving]) -> tuple[set[str], set[str]]:
-    """The flow runs among the owners that have not ended, and those that Prefect does not know."""
-    runs = {owner for leaving in leavings for owner in leaving.owners if FLOW_RUN_ID.fullmatch(owner)}
-    ended, known = ended_runs(runs)
-    return known - ended, runs - known
 
 
 def _runs_to_be_read(leavings: Iterable[Leaving]) -> set[str]:
@@ -126,10 +124,10 @@ def _run_leavings(registered: set[str], answered: set[str]) -> Iterator[Leaving]
     """Checkpoints and parts, below the ids of their flow runs, and lists of images.
 
     The weights of a training that registered no version are the only ones there are: they stay. So do the answers of
-    people of which no round has made an archive, and the list of a run that has `answered` images: without it the run
-    would stand for all of these.
+    people of which no round has made an archive, with the images that they are about, and the list of a run that has
+    `answered` images: without it the run would stand for all of these.
     """
-    groups: dict[tuple[Kind, str, str], list[ListedObject]] = {}
+    groups: _Groups = {}
     answers: dict[str, list[ListedObject]] = {}
     taken: set[str] = set()
     for entry in ObjectStore(Bucket.RUNS, SHORT_OUTAGE).list():
@@ -148,10 +146,17 @@ def _run_leavings(registered: set[str], answered: set[str]) -> Iterator[Leaving]
             groups.setdefault((_FOLDERS[folder], run, f"{run}/{folder}/"), []).append(entry)
         elif rest == _WEIGHTS and run in registered:
             groups.setdefault((Kind.CHECKPOINTS, run, entry.key), []).append(entry)
-    for run in answers.keys() & taken:
-        groups[Kind.PARTS, run, f"{_ANSWERS}/{run}/"] = answers[run]
+    _sort_answers(groups, answers, taken)
     for (kind, run, key), entries in groups.items():
         yield _stored(kind, Bucket.RUNS, key, entries, {run})
+
+
+def _sort_answers(groups: _Groups, answers: Mapping[str, list[ListedObject]], taken: set[str]) -> None:
+    for run, entries in answers.items():
+        if run in taken:
+            groups[Kind.PARTS, run, f"{_ANSWERS}/{run}/"] = entries
+        else:
+            groups.pop((Kind.PARTS, run, f"{run}/{_REVIEWED}/"), None)
 
 
 def _predictions() -> Iterator[Leaving]:

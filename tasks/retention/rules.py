@@ -48,6 +48,7 @@ class State:
         leavings: All that was left behind.
         unfinished: Flow runs that have not ended, and the versions of models whose deployment has not.
         unknown: Flow runs that Prefect does not know.
+        ends: When flow runs ended that have.
         served: Versions that Triton serves, or that runs of inference hold.
         aliased: Versions with an alias.
         champions: Versions that are or were champion.
@@ -58,6 +59,7 @@ class State:
     leavings: tuple[Leaving, ...]
     unfinished: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
+    ends: Mapping[str, datetime] = field(default_factory=dict)
     served: frozenset[str] = frozenset()
     aliased: frozenset[str] = frozenset()
     champions: frozenset[str] = frozenset()
@@ -85,7 +87,7 @@ def choose(state: State, retention: Mapping[Kind, timedelta | None], now: dateti
 
     Args:
         state: What is there.
-        retention: How long each kind stays after its last change; None keeps it for ever.
+        retention: How long each kind stays after its last change and after the end of its run; None keeps it for ever.
         now: The time of the choice.
     """
     going, staying = [], []
@@ -113,7 +115,8 @@ def reason_to_stay(leaving: Leaving, state: State) -> str | None:
 def _reason_of_age(leaving: Leaving, state: State, days: timedelta | None, now: datetime) -> str | None:
     if days is None:
         return "this kind is kept for ever"
-    age = now - leaving.changed
+    ends = (state.ends[owner] for owner in leaving.owners & state.ends.keys())
+    age = now - max([leaving.changed, *ends])  # what a round waits for may be as old as it may wait
     if age < days:
         return "it is not old enough"
     if leaving.owners & state.unknown and age < FORGOTTEN_AFTER:

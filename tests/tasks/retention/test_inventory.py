@@ -43,6 +43,18 @@ def test_a_list_of_images_is_left_behind_unless_predictions_would_take_its_place
     assert [(each.kind, each.name) for each in found] == [(Kind.PARTS, f"s3://runs/image-lists/{ONE}.jsonl")]
 
 
+def test_answers_that_no_round_has_taken_stay_with_the_images_that_they_are_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the images, a retry of the run could make nothing of them."""
+    keys = [f"{run}/review-images/0.jpg" for run in (ONE, TWO, THREE)]
+    keys += [f"review-answers/{run}/0.json" for run in (ONE, TWO)]
+    found = leavings(monkeypatch, [*keys, f"{TWO}/review/answers.json"], set())
+    assert {each.name for each in found} == {
+        f"s3://runs/{key}/" for key in (f"{TWO}/review-images", f"{THREE}/review-images", f"review-answers/{TWO}")
+    }
+
+
 @pytest.mark.parametrize(
     ("loops", "inputs", "kept"),
     [

@@ -16,19 +16,21 @@ GUARDS = ("unfinished", "served", "aliased", "champions", "named")
 # Few ids and small sets, so that often one guard alone holds something that is old.
 ids = st.sampled_from(["run-1", "shapes/1", "0af1"])
 some = st.one_of(st.just(frozenset[str]()), ids.map(lambda each: frozenset({each})))
+past = st.integers(0, 200).map(lambda days: NOW - timedelta(days=days))
 leavings = st.builds(
     Leaving,
     kind=st.sampled_from(Kind),
     name=st.text(max_size=3),
     size=st.integers(0, 10),
     files=st.integers(0, 3),
-    changed=st.integers(0, 200).map(lambda days: NOW - timedelta(days=days)),
+    changed=past,
     owners=ids.map(lambda each: frozenset({each, "other"})),
 )
 states = st.builds(
     State,
     leavings=st.lists(leavings, max_size=8).map(tuple),
     unknown=some,
+    ends=st.dictionaries(ids, past),
     **dict.fromkeys(GUARDS, some),
 )
 retentions = st.fixed_dictionaries(
@@ -47,6 +49,7 @@ def test_nothing_goes_that_is_protected_young_or_for_ever(
         days = retention[leaving.kind]
         assert days is not None
         assert NOW - leaving.changed >= days
+        assert all(NOW - state.ends[owner] >= days for owner in leaving.owners if owner in state.ends)
         assert not leaving.owners & state.unknown or NOW - leaving.changed >= FORGOTTEN_AFTER
 
 
@@ -65,7 +68,7 @@ def test_all_is_told_once_and_what_goes_is_told_oldest_first(
 def test_a_second_clean_up_finds_nothing_to_do(state: State, retention: dict[Kind, timedelta | None]) -> None:
     left = tuple(leaving for leaving, _ in choose(state, retention, NOW).staying)
     guards = {guard: getattr(state, guard) for guard in (*GUARDS, "unknown")}
-    assert choose(State(leavings=left, **guards), retention, NOW).going == ()
+    assert choose(State(leavings=left, ends=state.ends, **guards), retention, NOW).going == ()
 
 
 def old(**named: object) -> Leaving:
@@ -107,3 +110,9 @@ def test_what_prefect_has_forgotten_goes_when_it_would_have() -> None:
 def test_the_last_day_of_a_retention_counts() -> None:
     assert chosen(old(changed=NOW - WEEK)).going
     assert not chosen(old(changed=NOW - WEEK + timedelta(seconds=1))).going
+
+
+def test_what_a_round_waits_for_as_long_as_it_may_is_kept_after_its_end_too() -> None:
+    images = State(leavings=(old(owners=frozenset({"run-1"})),), ends={"run-1": NOW - timedelta(minutes=5)})
+    assert not choose(images, ALL_A_WEEK, NOW).going
+    assert choose(images, ALL_A_WEEK, NOW + WEEK).going
