@@ -58,8 +58,9 @@ class Choice:
 
 
 def choose(pool: Pool, selection: SelectionParams) -> Choice:
-    """Choose images from a pool, of near duplicates one at most; what one strategy lacks, the next one gets.
+    """Choose images from a pool, of near duplicates one at most.
 
+    What one strategy lacks, the next one gets, and what the last one lacks, those before it.
     Without a strategy that has something to go by, or an image within the budget, none is chosen.
     """
     duplicates = _find_duplicates(pool)
@@ -70,8 +71,8 @@ def choose(pool: Pool, selection: SelectionParams) -> Choice:
     room = np.inf if selection.boxes is None else float(selection.boxes)
     chosen: list[ChosenImage] = []
     due = 0
-    for name, quota in _apportion(selection.images, shares).items():
-        due += quota
+    for name, quota in (*_apportion(selection.images, shares).items(), *((name, selection.images) for name in shares)):
+        due = min(due + quota, selection.images)
         propose = _STRATEGIES[name](pool, selection)
         while len(chosen) < due and (proposal := propose(taken, free & (boxes <= room))):
             taken[proposal.image], free[proposal.image] = True, False

@@ -1,12 +1,13 @@
 """Which images are chosen: what each strategy finds of what is planted in a pool, and within which budget."""
 
+from collections import Counter
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tasks.parameters import SelectionParams
+from tasks.parameters import SelectionParams, SelectionShares
 from tasks.selection.choice import Choice, choose
 from tasks.selection.pool import LearntImages, Pool
 from tests.tasks.selection.pools import CLASSES, found, image, planted_pool
@@ -82,6 +83,16 @@ def test_what_a_strategy_lacks_the_next_one_gets() -> None:
     empty = pool(*(image(at, found(), np.eye(8)[at]) for at in range(8)), classes=("cell",))
     choice = choice_of(empty, images=6, shares={"uncertainty": 1, "diversity": 1, "rare_classes": 0, "drift": 0})
     assert [each.strategy for each in choice.chosen] == ["diversity"] * 6
+
+
+def test_what_the_last_strategy_lacks_those_before_it_get() -> None:
+    """Few images are unlike what is learnt, and many are doubtful."""
+    planted, _ = pool_of(0)
+    only = {name: int(name in {"uncertainty", "drift"}) for name in SelectionShares.model_fields}
+    choice = choice_of(planted, images=100, shares=only)
+    counts = Counter(each.strategy for each in choice.chosen)
+    assert counts["uncertainty"] > 50 > counts["drift"] > 0
+    assert len({each.image for each in choice.chosen}) == counts.total() == 100
 
 
 def test_diversity_passes_over_what_resembles_a_choice() -> None:
