@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from tasks.dataset.zip_names import normalize_unicode
+from tasks.dataset.zip_names import is_junk, normalize_unicode
 from tasks.importing.annotations import Box, Floats, Outline, Pose, RotatedBox, Shape, Tag
 from tasks.inference.work_plan import MediaSource
 from tasks.media.formats import IMAGE_ENDINGS
@@ -109,15 +109,15 @@ def unpack_round(data: bytes) -> Round:
 def name_entries(sources: Sequence[str]) -> list[str]:
     """Return an entry of a zip for each address of an image, without the ending, which is that of the true format.
 
-    It is safe, and of no other image, also in other letters. Readers of zips compose letters and skip hidden files, so
-    there are none to compose and none hidden.
+    It is safe, and of no other image, also in other letters. Readers of zips compose letters, trim names and skip
+    hidden files and the folders of other programs, so there is nothing to compose, to trim or to skip.
     """
     taken: set[str] = set()
     entries = []
     for source in sources:
         named = normalize_unicode(source.partition("://")[2] or source)[-_MAX_ENTRY:]
-        parts = [_UNSAFE.sub("_", part).lstrip(".") or "_" for part in named.split("/") if part]
-        folder, file = "".join(f"{part}/" for part in parts[:-1]), parts[-1]
+        *folders, file = [_UNSAFE.sub("_", part).lstrip(". ") or "_" for part in named.split("/") if part]
+        folder = "".join(f"_{part}/" if is_junk(f"{part}/image") else f"{part}/" for part in folders)
         stem, dot, ending = file.rpartition(".")
         file = stem if f"{dot}{ending}".lower() in IMAGE_ENDINGS else file
         numbered = (f"{folder}{number}-{file}" for number in count(2))

@@ -122,9 +122,11 @@ def test_entries_are_safe_and_of_one_image_each() -> None:
         "s3://m/x?.jpg",
         "s3://m/x_.gif",
         "s3://m/day.1",
+        "s3://m/ a.jpg",
+        "s3://m/__MACOSX/a.jpg",
     ]
     of_media = ["media/_/a b", "media/x.zip/1___", "media/A", "media/2-a"]
-    of_m = ["m/_", "m/hidden", "m/\ud55c", "m/2-x_", "m/x_", "m/3-x_", "m/4-x_", "m/day.1"]
+    of_m = ["m/_", "m/hidden", "m/\ud55c", "m/2-x_", "m/x_", "m/3-x_", "m/4-x_", "m/day.1", "m/a", "m/___MACOSX/a"]
     assert name_entries(named) == of_media + of_m
     long = name_entries([f"s3://media/{'c' * 50}../{'b' * length}.jpg" for length in range(180, 200)] * 2)
     assert all(len(entry) <= 210 and not entry.startswith(".") for entry in long)
