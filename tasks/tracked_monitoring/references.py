@@ -65,10 +65,15 @@ def make_reference(
 
 def _make(version: ModelVersion, sample: EvaluationSet, device: str | None, seed: int, folder: Path) -> Reference:
     title = f"{version.name} version {version.version}"
-    log_step("learning what %s does on its validation images, clean and corrupted; later runs find it", title)
     weights = registry.fetch_weights(version, folder / "weights")
     data = measure_images(sample)
     count = len(data.images)
+    total = count * (1 + len(WITH_DARKNESS))
+    log_step(
+        "learning what %s does on its validation images, clean and corrupted: %d images; later runs find it",
+        title,
+        total,
+    )
     corrupted = evaluation_steps.corrupt_images(
         data, count, version.image_size, seed, folder / "corrupted", WITH_DARKNESS
     )
