@@ -5,13 +5,13 @@ from collections.abc import Callable
 from uuid import UUID
 
 import psutil
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import LogSort
 
 from infra import supervisord
 from infra.stack_settings import StackSettings
+from tasks.orchestration.prefect_client import patient_client
 from tests.waiting import eventually
 
 DEADLINE_S = 300
@@ -23,13 +23,13 @@ def until(what: Callable[[], object], why: str) -> None:
 
 
 def read(run: UUID) -> FlowRun:
-    with get_client(sync_client=True) as client:
+    with patient_client() as client:
         return client.read_flow_run(run)
 
 
 def set_state(run: UUID, state: State) -> None:
     """What the UI and `prefect flow-run cancel | retry` do."""
-    with get_client(sync_client=True) as client:
+    with patient_client() as client:
         client.set_flow_run_state(run, state, force=True)
 
 
@@ -42,7 +42,7 @@ def completed(run: UUID) -> bool:
 
 def log(run: UUID) -> list[str]:
     chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
-    with get_client(sync_client=True) as client:
+    with patient_client() as client:
         return [line.message for line in client.read_logs(chosen, limit=200, sort=LogSort.TIMESTAMP_ASC)]
 
 

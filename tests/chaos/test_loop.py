@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from infra.stack_settings import StackSettings
+from tasks.orchestration.prefect_client import PrefectUnavailableError
 from tasks.serving import model_repository
 from tests.chaos.steps import FLOW, kill, kill_service, processes, read, until
 from tests.emitted import emitted, events
@@ -43,7 +44,7 @@ def until_alive(loop: UUID, what: Callable[[], object], why: str) -> None:
             state = read(loop).state
             assert state is None or not state.is_final() or state.is_crashed(), state
             return what()
-        except httpx.HTTPError:  # the server is what was killed
+        except (httpx.HTTPError, PrefectUnavailableError):  # the server is what was killed
             return None
 
     until(attempt, why)

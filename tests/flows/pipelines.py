@@ -6,12 +6,12 @@ from uuid import UUID
 
 import boto3
 import cv2
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 
 from infra import demo_data
 from infra.demo_data import ArchivePlan
+from tasks.orchestration.prefect_client import patient_client
 from tests.flows.registered import pictures
 
 QUICK_PIPELINE: dict[str, Any] = {
@@ -38,7 +38,7 @@ def store_data(folder: Path, seed: int) -> None:
 def children(run: UUID) -> list[FlowRun]:
     """The runs that a pipeline has started."""
     chosen = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"pipeline:{run}"]))
-    with get_client(sync_client=True) as client:
+    with patient_client() as client:
         return client.read_flow_runs(flow_run_filter=chosen)
 
 
