@@ -42,6 +42,7 @@ class DriftTest:
         q_value: The same, corrected for the number of tests (Benjamini and Hochberg).
         drifted: Whether the difference is both large and significant.
         shares: Of the reference and of the window in each tenth of the reference, or of each class; none for an AUC.
+        edges: The values between these tenths, ascending, fewer where many images have the same; none of classes.
     """
 
     trait: str
@@ -55,6 +56,7 @@ class DriftTest:
     q_value: float | None = None
     drifted: bool = False
     shares: tuple[tuple[float, float], ...] = ()
+    edges: tuple[float, ...] = ()
 
 
 def compare_profiles(
@@ -111,7 +113,8 @@ def _compare_values(trait: str, reference: Doubles, window: Doubles, min_images:
         # Of some small counts SciPy cannot sum the exact value, says so, and takes that of many images.
         warnings.simplefilter("ignore", RuntimeWarning)
         p_value = float(ks_2samp(reference, window).pvalue)
-    return replace(test, effect=stability_index(*histograms), p_value=p_value, shares=_shares(*histograms))
+    effect, shares = stability_index(*histograms), _shares(*histograms)
+    return replace(test, effect=effect, p_value=p_value, shares=shares, edges=tuple(edges.tolist()))
 
 
 def _compare_classes(

@@ -1,7 +1,7 @@
 """What a monitoring found: as a page with pictures, as Markdown, as figures and in a sentence."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tasks.rendering.markdown import bullet_list, escape_markdown, table
 
 DRIFTED, MAY_HAVE_FALLEN, TOO_FEW = "Drifted", "May have fallen", "Too few images"
 _SHOWN = 12
+_NAMED = 6  # classes below the bars; of more the first and the last
 _SIDE = 360  # pixels
 _QUALITY = 80
 
@@ -134,7 +135,18 @@ def monitoring_page(title: str, judgement: Judgement, window: Window, class_name
         remarks=window.remarks,
         traits=[_trait(test, judgement.min_images, class_names) for test in judgement.tests],
         exhibits=[*islice(_exhibits(judgement, window, class_names), _SHOWN)],
+        unseen=_why_unseen(judgement, window),
     )
+
+
+def _why_unseen(judgement: Judgement, window: Window) -> str:
+    """Return why the page shows no unusual image, if it shows none."""
+    if not window.looked_at:
+        return "No image was looked at."
+    if not judgement.unusual:
+        return "None of the images that were looked at is far from those of the validation."
+    kept = " STUDIO_LIVE_LOG_PICTURES=true keeps those of live requests." if window.live else ""
+    return f"There are no pictures of the most unusual images.{kept}"
 
 
 def _totals(judgement: Judgement, window: Window) -> list[tuple[str, str]]:
@@ -164,7 +176,7 @@ def _effect(test: DriftTest) -> str:
 
 def _trait(test: DriftTest, min_images: int, class_names: Sequence[str]) -> dict[str, Any]:
     tested = test.q_value is not None
-    names = class_names if test.trait == "classes" else [""] * len(test.shares)
+    names = [*class_names] if test.trait == "classes" else _name_tenths(test.edges)
     return {
         "name": test.trait,
         "drifted": test.drifted,
@@ -173,7 +185,17 @@ def _trait(test: DriftTest, min_images: int, class_names: Sequence[str]) -> dict
             {"name": name, "expected": round(100 * expected, 1), "found": round(100 * found, 1)}
             for name, (expected, found) in zip(names, test.shares, strict=False)
         ],
+        "scale": names
+        if test.trait == "classes" and len(names) <= _NAMED
+        else [*dict.fromkeys(names[:1] + names[-1:])],
     }
+
+
+def _name_tenths(edges: Sequence[float]) -> list[str]:
+    if not edges:
+        return ["all"]
+    between = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
+    return [f"below {edges[0]:.3g}", *between, f"from {edges[-1]:.3g} on"]
 
 
 def _exhibits(judgement: Judgement, window: Window, class_names: Sequence[str]) -> Iterator[dict[str, str]]:

@@ -85,6 +85,10 @@ def test_the_page_shows_names_as_they_are_and_the_most_unusual_images(judgement:
     assert "&lt;b&gt;cat" in page
     assert page.count("<figure>") == 12
     assert "brightness drifted" in page
+    brightness = next(test for test in judgement.tests if test.trait == "brightness")
+    assert f"<bdi>below {brightness.edges[0]:.3g}</bdi><bdi>from {brightness.edges[-1]:.3g} on</bdi>" in page
+    assert "<bdi>&lt;b&gt;cat</bdi><bdi>dog</bdi>" in page
+    assert f"{brightness.edges[0]:.3g} to {brightness.edges[1]:.3g} lately" in page
     assert "estimated as " in monitoring_markdown(judgement, window)
     assert "beside its validation images, from confidence 0.25 on" in page
     assert "Compared from confidence 0.25 on." in monitoring_markdown(judgement, window)
@@ -127,6 +131,29 @@ def test_what_was_not_compared_is_not_told_to_be_as_before(window: Window) -> No
     assert monitoring_heading(same) == "No drift in what was compared"
     drifted = replace(same, tests=tuple(replace(test, drifted=test.trait == "classes") for test in same.tests))
     assert f": classes drifted; {missing}; " in monitoring_sentence("cats", drifted)
+
+
+@pytest.mark.parametrize(
+    ("looked_at", "live", "words"),
+    [
+        (False, 80, "No image was looked at."),
+        (True, None, "There are no pictures of the most unusual images.<"),
+        (
+            True,
+            80,
+            "There are no pictures of the most unusual images. STUDIO_LIVE_LOG_PICTURES=true keeps those of live",
+        ),
+    ],
+)
+def test_dark_images_without_pictures_are_not_called_usual(
+    window: Window, looked_at: bool, live: int | None, words: str
+) -> None:
+    """The live log has the looks of all requests, and keeps no pictures unless it is told to."""
+    logged = {number: replace(each, path=None) for number, each in window.looked_at.items() if looked_at}
+    unseen = replace(window, looked_at=logged, live=live)
+    page = monitoring_page("cats", judge_window(reference(), unseen, "detect", MonitoringParams()), unseen, NAMES)
+    assert words in page
+    assert "None of the images that were looked at" not in page
 
 
 def test_a_window_of_few_images_says_so(window: Window) -> None:
