@@ -80,4 +80,4 @@ def review_images(
             uploads.announce_upload(key, digest, made)
             session.announce(key, digest, asked, answers, compared.totals)
     watch_steps.start_check(key)
-    return outcome.completed(report.review_sentence(key, compared.totals))
+    return outcome.completed(report.review_sentence(key, compared.totals, answers))

@@ -25,7 +25,7 @@ class NameTakenError(ArchiveNameError):
     def __init__(self, key: str) -> None:
         """Say so of a key in bucket `datasets`."""
         found = f"{safe_repr(key)} in bucket {Bucket.DATASETS} already"
-        super().__init__(expected_found_fix("a new name", found, "An import replaces nothing: choose another name."))
+        super().__init__(expected_found_fix("a new name", found, "Nothing is replaced: choose another name."))
 
 
 @retried_step

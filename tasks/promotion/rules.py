@@ -176,7 +176,8 @@ def decide(challenger: EvaluatedVersion, champion: EvaluatedVersion | None, poli
 
 def decision_tags(decision: Decision) -> dict[str, str]:
     """Return the decision as tags of the version."""
-    reason = " ".join((*decision.reasons, *decision.falls[:1]))
+    reason = " ".join(decision.reasons)
+    reason = next((text for fall in decision.falls[:1] if len(text := f"{reason} {fall}") <= _MAX_TAG), reason)
     tags = {
         "promotion": "promoted" if decision.promoted else "refused",
         "promotion_reason": reason if len(reason) <= _MAX_TAG else f"{reason[: _MAX_TAG - 3]}...",

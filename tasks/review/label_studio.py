@@ -8,9 +8,16 @@ import httpx
 
 from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.review.answers import ReviewTask
-from tasks.review.label_studio_format import IMAGE, LabelStudioAnswers, labelling_configuration, to_results, to_task
+from tasks.review.label_studio_format import (
+    IMAGE,
+    WHY,
+    LabelStudioAnswers,
+    labelling_configuration,
+    to_results,
+    to_task,
+)
 from tasks.review.pictures import Shown
-from tasks.review.rounds import Round, to_shapes
+from tasks.review.rounds import Round, RoundImage, to_shapes
 from tasks.settings import Settings
 
 ENTRY = "entry"  # of the data of a task: the image that it is about
@@ -40,13 +47,13 @@ class LabelStudioTool(LabelStudioAnswers):
         """Return where people go from one image of a project to the next; its list has no button to skip one."""
         configuration = labelling_configuration(review)
         with LabelStudio(Settings()) as server:
-            project = server.ensure_project(run, description, configuration)
+            project = server.ensure_project(run, description, configuration, self.advice)
             present = {task.entry for task in server.tasks(project)}
             model = f"{review.model_name} version {review.model_version}"
             for image in review.images:
                 if image.entry not in present:
                     results = to_results(to_shapes(review.task, image), image.width, image.height)
-                    server.add_image(project, image.entry, shown(image.entry), results, model)
+                    server.add_image(project, image, shown(image.entry), results, model)
             return f"{server.address}/projects/{project}/data?labeling=1"
 
     def read(self, run: str, review: Round) -> list[ReviewTask]:  # noqa: ARG002
@@ -88,14 +95,16 @@ class LabelStudio:
             params=named,
         )
 
-    def ensure_project(self, run: str, description: str, configuration: str) -> int:
-        """Return the project of a flow run, which is made with this labelling interface if there is none."""
+    def ensure_project(self, run: str, description: str, configuration: str, advice: str) -> int:
+        """Return the project of a flow run; if there is none, it is made with this labelling interface and advice."""
         known = self.find_project(run)
         if known is not None:
             return known
         wanted = {
             "title": _title(run),
             "description": description,
+            "expert_instruction": advice,
+            "show_instruction": True,
             "label_config": configuration,
             "show_collab_predictions": True,  # an annotation begins with the suggestions
             "maximum_annotations": 1,
@@ -104,16 +113,16 @@ class LabelStudio:
         return self._ask(lambda answer: int(answer["id"]), "POST", "/api/projects", json=wanted)
 
     def add_image(
-        self, project: int, entry: str, file: tuple[str, bytes], results: Sequence[Mapping[str, Any]], model: str
+        self, project: int, image: RoundImage, file: tuple[str, bytes], results: Sequence[Mapping[str, Any]], model: str
     ) -> None:
-        """Add an image with the suggestions of a model, under its name in the round; `file` is its name and bytes."""
+        """Add an image of the round with the suggestions of a model; `file` is its name and bytes."""
         into = "POST", f"/api/projects/{project}/import"
         alone = {"commit_to_project": "false"}  # as a file, without a task of its own
         upload = self._ask(lambda answer: int(answer["file_upload_ids"][0]), *into, params=alone, files={"file": file})
         path = self._ask(lambda answer: str(answer["file"]), "GET", f"/api/import/file-upload/{upload}")
         score = max((each["score"] for each in results), default=0.0)
         task = {
-            "data": {IMAGE: f"/data/{path}", ENTRY: entry},
+            "data": {IMAGE: f"/data/{path}", ENTRY: image.entry, WHY: image.reason},
             "predictions": [{"model_version": model, "score": score, "result": list(results)}],
         }
         self._ask(lambda _: None, *into, json=[task])

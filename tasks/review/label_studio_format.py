@@ -17,7 +17,7 @@ from tasks.review.answers import LONGEST_S, ReviewTask
 from tasks.review.class_names import require_showable
 from tasks.review.rounds import ANSWERS, Round
 
-IMAGE, CONTROL, POINTS = "image", "label", "keypoints"
+IMAGE, CONTROL, POINTS, WHY = "image", "label", "keypoints", "why"
 _CONTROLS = {  # of each task; the attributes say what a person may draw
     "detect": 'RectangleLabels canRotate="false"',
     "obb": 'RectangleLabels canRotate="true"',
@@ -79,7 +79,8 @@ def labelling_configuration(review: Round) -> str:
     if review.task == "pose":
         parts.append(_control("KeyPointLabels", POINTS, "Label", point_names(review.keypoints)))
     image = f'<Image name="{IMAGE}" value="${IMAGE}" zoom="true" zoomControl="true"/>'
-    return f"<View>{image}{''.join(parts)}</View>"
+    why = f'<Text name="{WHY}" value="${WHY}"/>' if any(each.reason for each in review.images) else ""
+    return f"<View>{why}{image}{''.join(parts)}</View>"
 
 
 def _control(opening: str, name: str, kind: str, values: Sequence[str]) -> str:

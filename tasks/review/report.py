@@ -35,9 +35,12 @@ def waiting_markdown(review: Round, page: str, deadline: datetime) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def review_sentence(archive: str, totals: ReviewTotals) -> str:
-    """Return what was made, and how much of it a person had to draw."""
-    return f"{archive}: {totals.images:,} images, {totals.drawn:,} of {totals.labels:,} objects drawn by hand"
+def review_sentence(archive: str, totals: ReviewTotals, answers: Answers) -> str:
+    """Return what was made, how much of it a person had to draw, and how many images are not in it."""
+    images = f"{totals.images:,} image{'s' if totals.images != 1 else ''}"
+    drawn = f"{totals.drawn:,} of {totals.labels:,} objects drawn by hand"
+    others = {"skipped": answers.skipped, "set aside": answers.set_aside, "without an answer": answers.still_open}
+    return ", ".join([f"{archive}: {images}", drawn, *(f"{count:,} {how}" for how, count in others.items() if count)])
 
 
 def nothing_sentence(archive: str, answers: Answers) -> str:
@@ -136,7 +139,7 @@ def review_markdown(report: ReviewReport) -> str:
     totals = report.totals
     check = f"**[Open the report of the check: pictures, charts, every code]({report.check_page})**"
     sections = [
-        f"{wrap_text(review_sentence(report.archive, totals))}.",
+        f"{wrap_text(review_sentence(report.archive, totals, report.answers))}.",
         f"{wrap_text(report.check)} {check}",
         table(("", "objects", "drawn by hand"), _work(totals)),
         bullet_list(report.details),

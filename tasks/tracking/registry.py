@@ -226,7 +226,10 @@ def find_rival(version: ModelVersion, other: int | None) -> ModelVersion | None:
 
 def _find_aliased(model_name: str, alias: str) -> ModelVersion | None:
     with tracking_errors(f"looking for the {alias} of {model_name}") as mlflow:
-        aliases = mlflow.get_registered_model(model_name).aliases
+        models = mlflow.search_registered_models(f"name = '{model_name}'")
+        if not models:
+            raise TrackingError(_no_model(mlflow, model_name))
+    aliases = models[0].aliases
     return find_version.fn(model_name, int(aliases[alias])) if alias in aliases else None
 
 

@@ -78,7 +78,7 @@ def test_another_archive_of_the_name_stays(name: str) -> None:
     state = imported(put(f"sources/{name}", sources.coco(IMAGES)), name)
 
     assert state.is_failed()
-    assert "An import replaces nothing" in str(state.message)
+    assert "Nothing is replaced" in str(state.message)
     assert get(name).namelist() == ["a.txt"]
 
 

@@ -154,9 +154,11 @@ def test_what_people_submit_becomes_an_archive_that_says_who_labelled_what(
     parameters = {"model_name": model, "inputs": [f"run:{predictions}"], "archive": key}
     run = deployed_flows.start("review-images", parameters)
     _review(label_studio, run)
+    (project,) = label_studio.get("/api/projects", params={"title": f"review {run}"}).json()["results"]
+    assert (project["show_instruction"], "or skip it" in project["expert_instruction"]) == (True, True)
     state = deployed_flows.wait(run, 240)
     assert state.is_completed(), state.message
-    assert state.message == f"{key}: 5 images, 2 of 8 objects drawn by hand"
+    assert state.message == f"{key}: 5 images, 2 of 8 objects drawn by hand, 1 skipped"
     _check_archive(key, model, run)
 
 
@@ -247,5 +249,5 @@ def test_a_round_in_cvat_waits_without_a_process_until_its_jobs_are_completed(
     _edit_in_cvat(task)
     state = deployed_flows.wait(run, 240)
     assert state.is_completed(), state.message
-    assert state.message == f"{key}: 5 images, 2 of 8 objects drawn by hand"
+    assert state.message == f"{key}: 5 images, 2 of 8 objects drawn by hand, 1 skipped"
     _check_archive(key, model, run)

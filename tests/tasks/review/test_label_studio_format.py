@@ -73,6 +73,15 @@ def test_a_keypoint_that_nobody_shows_keeps_its_place(tmp_path: Path) -> None:
     assert [row[9:11] for row in labels] == [["0", "0"]] * 3
 
 
+def test_the_labelling_interface_shows_why_an_image_is_asked_about() -> None:
+    review = review_round("detect", *ENTRIES)
+    assert ElementTree.fromstring(labelling_configuration(review)).find("Text") is None
+    listed = replace(review, images=tuple(replace(each, reason="unsure") for each in review.images))
+    text = ElementTree.fromstring(labelling_configuration(listed)).find("Text")
+    assert text is not None
+    assert text.get("value") == "$why"
+
+
 def test_the_labelling_interface_is_xml_whatever_the_classes_are_called() -> None:
     names = ["<!DOCTYPE x>", "]]>", "'\"&amp;", "$image", "日本"]
     review = replace(review_round("detect"), class_names=tuple(names))

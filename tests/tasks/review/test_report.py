@@ -58,7 +58,9 @@ def test_the_page_has_what_was_drawn_beside_all_by_hand_and_what_is_missing() ->
         check_page="http://page",
     )
     page = review_markdown(report)
-    assert review_sentence("x.zip", totals) == "x.zip: 2 images, 2 of 4 objects drawn by hand"
+    sentence = "x.zip: 2 images, 2 of 4 objects drawn by hand, 5 skipped, 2 set aside, 6 without an answer"
+    assert review_sentence("x.zip", totals, report.answers) == sentence
+    assert review_sentence("x.zip", totals, NO_ANSWERS) == "x.zip: 2 images, 2 of 4 objects drawn by hand"
     for expected in (
         "| with the suggestions | 4 | 2 (50%) |",
         "| all by hand | 4 | 4 |",
