@@ -13,7 +13,7 @@ from tasks.parameters import LabellingParams
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.tracked_evaluation.subjects import Subject, fetch_images, find_subjects
-from tasks.tracked_evaluation.validation import find_validation, match_images, measure_validation
+from tasks.tracked_evaluation.validation import find_validation, join_as_trained, match_images, measure_validation
 
 _VALIDATION, _COMPARED = "validation", "compared"  # folders
 _RUNS = ObjectStore(Bucket.RUNS)
@@ -69,5 +69,5 @@ def open_or_plan(model_name: str, labelling: LabellingParams, folder: Path) -> t
 def _measure(
     subject: Subject, labelling: LabellingParams, thresholds: list[LabelThreshold], folder: Path
 ) -> Expectation:
-    data = fetch_images([str(labelling.compare)], ALL_SPLITS, {}, folder)
+    data = join_as_trained(subject.version, [fetch_images([str(labelling.compare)], ALL_SPLITS, {}, folder)])
     return expect(match_images(subject, data, labelling.device, folder), thresholds)

@@ -1,6 +1,7 @@
 """What a version finds and misses: kept with it by an evaluation, or measured on its own validation data."""
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +16,17 @@ from tasks.evaluation.validation_matching import (
     unpack_matching,
 )
 from tasks.evaluation.version_evaluation import compare_images, require_task
+from tasks.merge.class_mapping import Renames, find_unknown_renames
 from tasks.orchestration.current_run import log_step
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE
 from tasks.tracked_evaluation.subjects import Subject, fetch_images
 from tasks.tracking import registry, runs
-from tasks.tracking.lineage import archives_of
+from tasks.tracking.lineage import archives_of, is_imported
+from tasks.tracking.mlflow_client import TrackingError
 from tasks.tracking.registry import ModelVersion
+from tasks.tracking.trained_versions import read_policies
 
 
 def keep_validation(version: ModelVersion, matching: ValidationMatching) -> None:
@@ -78,7 +82,38 @@ def measure_validation(subject: Subject, device: str | None, folder: Path) -> Va
         expected = f"validation data of {version.name} version {version.version}"
         fix = f"Run evaluate-model on {version.name} with an archive that it has not learnt, then run this again."
         raise StudioError(expected_found_fix(expected, found, fix))
-    return match_images(subject, join_sets(sets, {}), device, folder)
+    return match_images(subject, join_as_trained(version, sets), device, folder)
+
+
+def join_as_trained(version: ModelVersion, sets: Sequence[EvaluationSet]) -> EvaluationSet:
+    """Return the images of sets of one archive each as one set, with classes renamed as for the training of a version.
+
+    In an archive that it was not trained on, a class that has the name of one of the version keeps it.
+
+    Raises:
+        StudioError: The archives are labelled for different tasks or with different keypoints.
+        TrackingError: MLflow cannot be reached.
+    """
+    tags = registry.read_tags(version.name, version.version)
+    learnt = archives_of(tags)
+    archives, names = [name for each in sets for name in each.digests], [each.class_names for each in sets]
+    kept = {f"{new}:{name}": name for new in archives if new not in learnt for name in version.class_names}
+    renames = kept | dict(_read_renames(version, tags))
+    unknown = {*find_unknown_renames(archives, names, renames)}
+    return join_sets(sets, {written: target for written, target in renames.items() if written not in unknown})
+
+
+def _read_renames(version: ModelVersion, tags: Mapping[str, str]) -> Renames:
+    """Return merge.classes of the training of a version; none if nobody knows them."""
+    if is_imported(tags):
+        return {}
+    try:
+        return read_policies(version)[1].classes
+    except TrackingError as error:
+        if error.transient:
+            raise
+        log_step("the classes of its archives are taken as they are named: %s", error)
+        return {}
 
 
 def match_images(subject: Subject, data: EvaluationSet, device: str | None, folder: Path) -> ValidationMatching:

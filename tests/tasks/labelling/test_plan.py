@@ -50,6 +50,20 @@ def test_a_run_that_is_tried_again_keeps_its_version_and_its_thresholds(champion
 )
 def test_where_nothing_is_taken_the_report_says_why_and_what_helps(
     champion: list[int],  # noqa: ARG001
+def test_an_archive_to_compare_with_is_measured_under_the_names_of_the_training(
+    champion: list[int],  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    joined = {(2, "c.zip"): ladder(300, 0)}
+    monkeypatch.setattr(plan, "fetch_images", lambda names, *_: names)
+    monkeypatch.setattr(plan, "join_as_trained", lambda version, sets: (version.version, *sets[0]))
+    monkeypatch.setattr(plan, "match_images", lambda _, data, *__: joined[data])
+    _, planned = plan.open_or_plan("m", LabellingParams(compare="c.zip"), tmp_path)
+    assert planned.measured
+    assert planned.measured.images == 300
+
+
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     right: int,
