@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tasks.errors import safe_repr
-from tasks.labelling.labelled_archive import LABELLED, UNCERTAIN, Labelling
+from tasks.inference.results.summary import ERROR
+from tasks.labelling.labelled_archive import BACKGROUND, LABELLED, NOTHING_FOUND, UNCERTAIN, Labelling
 from tasks.labelling.plan import LabellingPlan
 from tasks.labelling.thresholds import ClassExpectation, Expectation
 from tasks.rendering.html import DOCUMENT, PICTURES, render_page
@@ -15,6 +16,8 @@ _MARKDOWN_FAILURES = 20
 _PAGE_CLASSES = 200
 _PAGE_FAILURES = 100
 _NAMED_CLASSES = 5
+_LOOKED_AT = (LABELLED, BACKGROUND, UNCERTAIN, NOTHING_FOUND)
+_UNARCHIVED = {BACKGROUND: "background, of which alone nothing can be learnt"}  # where there is no archive
 _NAME = 60  # characters of a class name in a sentence
 
 
@@ -37,13 +40,18 @@ class LabellingReport:
     @property
     def sentence(self) -> str:
         """What was labelled, and what was not."""
-        images, taken = self.labelling.images, self.labelling.taken.total()
-        archived, total = self.labelling.archived, images.total()
-        made = f"{self.archive}: {archived:,} of {total:,} images with {taken:,} labels, by {self.title}"
-        if not archived:
-            untaken = f" ({'; '.join(f'of {each}' for each in self.untaken)})" if self.untaken else ""
-            made = f"{self.title} is sure of none of {total:,} images{untaken}, so there is no {self.archive}"
-        return f"{made}; {images[UNCERTAIN]:,} uncertain, {total - archived - images[UNCERTAIN]:,} left out"
+        images, archived = self.labelling.images, self.labelling.archived
+        uncertain, total = images[UNCERTAIN], images.total()
+        if archived:
+            made = f"{archived:,} of {total:,} images with {self.labelling.taken.total():,} labels, by {self.title}"
+            return f"{self.archive}: {made}; {uncertain:,} uncertain, {total - archived - uncertain:,} left out"
+        kinds = ", ".join(f"{count:,} {_UNARCHIVED.get(kind, kind)}" for kind, count in self.kinds())
+        failure = next((each.reason for each in self.labelling.failures if each.severity == ERROR), "")
+        told = f"so there is no {self.archive}; {kinds}{failure and f' ({failure})'}"
+        if not uncertain:
+            return f"{self.title} has nothing to label in {total:,} images, {told}"
+        untaken = f" ({'; '.join(f'of {each}' for each in self.untaken)})" if self.untaken else ""
+        return f"{self.title} is sure of none of {uncertain:,} images in which it finds something{untaken}, {told}"
 
     @property
     def expectation(self) -> str:
@@ -72,6 +80,8 @@ class LabellingReport:
     @property
     def ways_out(self) -> list[str]:
         """What makes the version label more, or leave fewer images uncertain; empty if nothing stands in the way."""
+        if not any(self.labelling.images[kind] for kind in _LOOKED_AT):
+            return ["None of the images is one that the version may label: name others."]
         more = "evaluate the version on more labelled images with evaluate-model, or lower"
         told = []
         if self.untaken:

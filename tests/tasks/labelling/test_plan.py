@@ -5,8 +5,18 @@ from typing import Any
 
 import pytest
 
+from tasks.inference.results.summary import Failure
 from tasks.labelling import plan
-from tasks.labelling.labelled_archive import LEARNT, UNCERTAIN, Labelling
+from tasks.labelling.labelled_archive import (
+    ASKED,
+    BACKGROUND,
+    FAILED,
+    LEARNT,
+    NOTHING_FOUND,
+    UNCERTAIN,
+    VIDEO,
+    Labelling,
+)
 from tasks.labelling.page import LabellingReport, labelling_markdown, labelling_page
 from tasks.labelling.pictures import Doubt, DrawnImage
 from tasks.parameters import LabellingParams
@@ -40,16 +50,6 @@ def test_a_run_that_is_tried_again_keeps_its_version_and_its_thresholds(champion
     assert kept.expected.overall.precision is not None
 
 
-@pytest.mark.parametrize(
-    ("right", "missed", "why"),
-    [
-        (13, 0, "'cell' no label is taken: 13 validation labels, 19 needed"),
-        (60, 0, "'cell' no label is taken: 60 validation labels, 90 needed"),
-        (80, 40, "'cell' no label is taken: found 80 right of 120 validation labels, 90 needed"),
-    ],
-)
-def test_where_nothing_is_taken_the_report_says_why_and_what_helps(
-    champion: list[int],  # noqa: ARG001
 def test_an_archive_to_compare_with_is_measured_under_the_names_of_the_training(
     champion: list[int],  # noqa: ARG001
     monkeypatch: pytest.MonkeyPatch,
@@ -64,6 +64,16 @@ def test_an_archive_to_compare_with_is_measured_under_the_names_of_the_training(
     assert planned.measured.images == 300
 
 
+@pytest.mark.parametrize(
+    ("right", "missed", "why"),
+    [
+        (13, 0, "'cell' no label is taken: 13 validation labels, 19 needed"),
+        (60, 0, "'cell' no label is taken: 60 validation labels, 90 needed"),
+        (80, 40, "'cell' no label is taken: found 80 right of 120 validation labels, 90 needed"),
+    ],
+)
+def test_where_nothing_is_taken_the_report_says_why_and_what_helps(
+    champion: list[int],  # noqa: ARG001
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     right: int,
@@ -79,7 +89,8 @@ def test_an_archive_to_compare_with_is_measured_under_the_names_of_the_training(
         archive="a.zip", model_name="m", class_names=("cell",), plan=planned, labelling=labelling, compare=None
     )
     assert report.sentence == (
-        f"m version 2 is sure of none of 15 images (of {why}), so there is no a.zip; 13 uncertain, 2 left out"
+        f"m version 2 is sure of none of 13 images in which it finds something (of {why}), so there is no a.zip; "
+        "13 uncertain: listed for review, 2 left out: the version was trained on it"
     )
     assert report.ways_out[0].startswith(f"Of {why}. To have more taken, evaluate the version on more")
     assert "the same thresholds take no label, and leave" in report.expectation
@@ -92,6 +103,38 @@ def test_an_archive_to_compare_with_is_measured_under_the_names_of_the_training(
         assert "unknown right labels" not in told
 
 
+@pytest.mark.parametrize(
+    ("images", "kinds", "fix"),
+    [
+        ({LEARNT: 90, VIDEO: 10}, "90 left out: the version was trained on it, 10 left out: a video", "name others"),
+        ({ASKED: 100}, "100 left out: people were asked about it in a loop", "name others"),
+        ({FAILED: 100}, "100 left out: it could not be read (it has no end)", "name others"),
+        ({NOTHING_FOUND: 100}, "100 left out: nothing was found", ""),
+        ({BACKGROUND: 100}, "100 background, of which alone nothing can be learnt", ""),
+    ],
+)
+def test_a_version_is_not_said_to_doubt_images_that_it_was_not_asked_about(
+    champion: list[int],  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    images: dict[str, int],
+    kinds: str,
+    fix: str,
+) -> None:
+    monkeypatch.setattr(plan, "find_validation", lambda _: ladder(400, 5))
+    _, planned = plan.open_or_plan("m", LabellingParams(), tmp_path)
+    labelling = Labelling()
+    if FAILED in images:
+        labelling.fail([Failure(source="a.png", reason="it has no end")] * images[FAILED])
+    else:
+        labelling.images.update(images)
+    report = LabellingReport(
+        archive="a.zip", model_name="m", class_names=("cell",), plan=planned, labelling=labelling, compare=None
+    )
+    assert report.sentence == f"m version 2 has nothing to label in 100 images, so there is no a.zip; {kinds}"
+    assert fix in " ".join(report.ways_out)
+
+
 def test_the_report_tells_what_is_expected_and_what_was_measured(champion: list[int], tmp_path: Path) -> None:  # noqa: ARG001
     _, planned = plan.open_or_plan("m", LabellingParams(), tmp_path)
     labelling = Labelling()
@@ -101,7 +144,10 @@ def test_the_report_tells_what_is_expected_and_what_was_measured(champion: list[
     report = LabellingReport(
         archive="a.zip", model_name="m", class_names=(HOSTILE,), plan=planned, labelling=labelling, compare=None
     )
-    assert report.sentence == "m version 2 is sure of none of 3 images, so there is no a.zip; 3 uncertain, 0 left out"
+    assert report.sentence == (
+        "m version 2 is sure of none of 3 images in which it finds something, so there is no a.zip; "
+        "3 uncertain: listed for review"
+    )
     assert report.ways_out[0].startswith("In each uncertain image something lies between the two thresholds")
     assert "On 230 validation images" in report.expectation
     assert "100.0% of the objects, in the 100.0% of the images" in report.expectation
