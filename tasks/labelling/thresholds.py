@@ -13,9 +13,9 @@ from them on. Where that does not hold, all are lowered, and if it never does, n
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from tasks.vision.geometry import Bools, Doubles, Ints
 
 _CONFIDENCE = 0.99
 _STEPS = 10  # from the wanted precision or recall to 1, in which it is raised
-_TOO_WRONG = "too many of its detections were wrong in validation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +83,9 @@ def compute_thresholds(matching: ValidationMatching, precision: float, recall: f
     """Return the thresholds of each class of the version; of an image as a whole (classify) nothing is dropped."""
     whole = matching.source.task == "classify"
     classes = [_ClassCurve(matching, number) for number in range(len(matching.source.class_names))]
-    highs = _upper_thresholds(classes, matching, precision)
+    highs, wanted = _upper_thresholds(classes, matching, precision)
     lows = [0.0] * len(classes) if whole else _lower_thresholds(classes, matching, recall)
-    doubts = _describe_doubts(classes, highs, matching, precision)
+    doubts = _describe_doubts(classes, highs, wanted, matching, precision)
     return [
         LabelThreshold(low=low if high is None else min(low, high), high=high, labels=each.labels, doubt=doubt)
         for each, low, high, doubt in zip(classes, lows, highs, doubts, strict=True)
@@ -151,6 +150,14 @@ def expect(matching: ValidationMatching, thresholds: Sequence[LabelThreshold]) -
     )
 
 
+class _Surest(NamedTuple):
+    """The surest detections: how many, how many of them are wrong, and whether there are no others."""
+
+    detections: int
+    wrong: int
+    are_all: bool
+
+
 class _ClassCurve:
     """The detections of a class, surest first, and how many of them are right down to each place.
 
@@ -170,16 +177,33 @@ class _ClassCurve:
 
         None if there is no such place.
         """
-        count = np.arange(1, len(self._right) + 1)
-        precise = (self._right >= wanted * count) & (self._right >= precision * (count + 1))
-        # Detections of one confidence count together; of missed labels, at the end, it is 0.
-        ends = np.flatnonzero((np.append(self._confidence[1:], -1) < self._confidence) & (self._confidence > 0))
-        precise = precise[ends]
+        ends = self._ends()
+        count, right = ends + 1, self._right[ends]
+        precise = (right >= wanted * count) & (right >= precision * (count + 1))
         if not precise.any():
             return None
         first = int(precise.argmax())
         stretch = int(np.append(precise[first:], False).argmin())
         return float(self._confidence[ends[first + stretch - 1]])
+
+    def surest(self, precision: float) -> _Surest:
+        """Return the most of the surest detections of which this share is right; none if no place has it."""
+        ends = self._ends()
+        precise = ends[self._right[ends] >= precision * (ends + 1) - 1e-9]
+        return self._surest(int(precise[-1]) + 1 if len(precise) else 0)
+
+    def surest_from(self, confidence: float) -> _Surest:
+        """Return the detections from a confidence on."""
+        return self._surest(int((self._confidence >= confidence).sum()))
+
+    def _surest(self, count: int) -> _Surest:
+        wrong = count - int(self._right[count - 1]) if count else 0
+        return _Surest(detections=count, wrong=wrong, are_all=count == int((self._confidence > 0).sum()))
+
+    def _ends(self) -> Ints:
+        """The last place of each confidence: those of one count together; of missed labels, at the end, it is 0."""
+        last = np.append(self._confidence[1:], -1) < self._confidence
+        return np.flatnonzero(last & (self._confidence > 0))
 
     def lower_threshold(self, recall: float, wanted: float) -> float:
         """Return the highest confidence at which the recall is `wanted`, and one missed label more leaves `recall`.
@@ -199,17 +223,18 @@ class _ClassCurve:
 
 def _upper_thresholds(
     classes: Sequence[_ClassCurve], matching: ValidationMatching, precision: float
-) -> list[float | None]:
-    for highs in _upper_steps(classes, precision):
+) -> tuple[list[float | None], float]:
+    """Return the upper thresholds, and the precision of each class that they are raised to."""
+    for wanted in _upper_steps(precision):
+        highs = [each.upper_threshold(precision, wanted) for each in classes]
         if _Taken.by(highs, matching).bear_out(precision):
-            return highs
-    return [None] * len(classes)
+            return highs, wanted
+    return [None] * len(classes), 1.0
 
 
-def _upper_steps(classes: Sequence[_ClassCurve], precision: float) -> Iterator[list[float | None]]:
-    """Yield the upper threshold of each class, first as it is borne out alone, then raised step by step."""
-    for step in range(_STEPS):
-        yield [each.upper_threshold(precision, precision + (1 - precision) * step / _STEPS) for each in classes]
+def _upper_steps(precision: float) -> list[float]:
+    """The precision of each class: first the one that is wanted of all, then raised step by step."""
+    return [precision + (1 - precision) * step / _STEPS for step in range(_STEPS)]
 
 
 def _lower_thresholds(classes: Sequence[_ClassCurve], matching: ValidationMatching, recall: float) -> list[float]:
@@ -249,25 +274,80 @@ class _Taken:
 
     def bear_out(self, precision: float, *, apart: bool = False) -> bool:
         """Whether so many are right in all images like these; `apart`: if each were in an image of its own."""
-        count, wrong = len(self.wrong), self.wrong.sum()
-        effect = design_effect(self.wrong, self.images) if wrong and not apart else 1.0
-        bound = largest_share(np.array(wrong / effect), np.array(count / effect), _CONFIDENCE)
-        return not count or float(bound) <= 1 - precision
+        count = len(self.wrong)
+        return not count or self._largest_wrong(count, 1.0 if apart else self._effect()) <= 1 - precision
+
+    def count_needed(self, precision: float) -> int:
+        """Return how many labels would do with as many wrong ones, and as alike within an image."""
+        effect, few, many = self._effect(), 0, 1
+        while self._largest_wrong(many, effect) > 1 - precision:
+            few, many = many, 2 * many
+        while many - few > 1:
+            middle = (few + many) // 2
+            few, many = (few, middle) if self._largest_wrong(middle, effect) <= 1 - precision else (middle, many)
+        return many
+
+    def _effect(self) -> float:
+        return design_effect(self.wrong, self.images) if self.wrong.any() else 1.0
+
+    def _largest_wrong(self, count: int, effect: float) -> float:
+        """The largest share of wrong ones that as many of `count` allow for."""
+        return float(largest_share(np.array(self.wrong.sum() / effect), np.array(count / effect), _CONFIDENCE))
 
 
 def _describe_doubts(
-    classes: Sequence[_ClassCurve], highs: Sequence[float | None], matching: ValidationMatching, precision: float
+    classes: Sequence[_ClassCurve],
+    highs: Sequence[float | None],
+    wanted: float,
+    matching: ValidationMatching,
+    precision: float,
 ) -> list[str]:
-    """Why nothing of a class is taken; empty for each of which something is."""
+    """Why nothing of a class is taken; empty for each of which something is. `wanted` is the precision of each."""
     if None not in highs:
         return [""] * len(classes)
-    alone = next(_upper_steps(classes, precision))
-    needed = math.ceil(precision / (1 - precision) - 1e-9)
-    doubts = [_describe_lack([each], "", needed) or _TOO_WRONG for each in classes]
+    alone = [each.upper_threshold(precision, precision) for each in classes]
+    together = ""
     if all(high is None for high in highs) and any(high is not None for high in alone):
         together = _describe_doubt_together(classes, alone, matching, precision)
-        doubts = [doubt if high is None else together for doubt, high in zip(doubts, alone, strict=True)]
-    return [doubt if high is None else "" for doubt, high in zip(doubts, highs, strict=True)]
+    doubts = []
+    for each, high, own in zip(classes, highs, alone, strict=True):
+        if high is not None:
+            doubts.append("")
+        elif own is None:
+            doubts.append(_describe_doubt(each, precision))
+        else:
+            doubts.append(together or _describe_doubt_beside(each.surest_from(own), wanted))
+    return doubts
+
+
+def _describe_doubt(own: _ClassCurve, precision: float) -> str:
+    """Why nothing of a class would be taken if there were no other."""
+    odds = precision / (1 - precision)
+    if lack := _describe_lack([own], "", math.ceil(odds - 1e-9)):
+        return lack
+    surest = own.surest(precision)
+    needed = math.ceil(odds * (surest.wrong + 1) - 1e-9)
+    if not surest.detections:
+        return "too many of its detections were wrong in validation"
+    if surest.are_all:
+        return _describe_wrong(f"its {surest.detections:,} detections", surest.wrong, needed + surest.wrong)
+    return (
+        f"only {surest.detections - surest.wrong:,} right detections come before too many wrong ones, {needed:,} needed"
+    )
+
+
+def _describe_doubt_beside(surest: _Surest, wanted: float) -> str:
+    """Why nothing of a class is taken that would do alone: other classes have raised the thresholds of all."""
+    told = f"{surest.wrong:,} of its {surest.detections:,} surest detections {_was(surest.wrong)} wrong in validation"
+    return f"{told}, which would do alone; beside the other classes {wanted:.1%} of each must be right"
+
+
+def _describe_wrong(detections: str, wrong: int, needed: int) -> str:
+    return f"{wrong:,} of {detections} {_was(wrong)} wrong in validation: with no more, {needed:,} are needed"
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _describe_doubt_together(
@@ -282,7 +362,10 @@ def _describe_doubt_together(
     needed = math.ceil(math.log(1 - _CONFIDENCE) / math.log(precision) - 1e-9)
     if lack := _describe_lack(certain, scope, needed):
         return lack
-    steps = [_Taken.by(highs, matching) for highs in _upper_steps(classes, precision)]
+    steps = [
+        _Taken.by([each.upper_threshold(precision, wanted) for each in classes], matching)
+        for wanted in _upper_steps(precision)
+    ]
     clustered = next((each for each in steps if each.wrong.any() and each.bear_out(precision, apart=True)), None)
     if clustered:
         wrong, images = int(clustered.wrong.sum()), len(np.unique(clustered.images[clustered.wrong]))
@@ -291,7 +374,7 @@ def _describe_doubt_together(
     count, wrong = len(steps[0].wrong), int(steps[0].wrong.sum())
     if count - wrong < needed:
         return f"only {count - wrong:,} right detections{scope} come before too many wrong ones, {needed} needed"
-    return f"too many of the {count:,} surest detections{scope} were wrong in validation: {wrong:,}"
+    return _describe_wrong(f"the {count:,} surest detections{scope}", wrong, steps[0].count_needed(precision))
 
 
 def _describe_lack(classes: Sequence[_ClassCurve], scope: str, needed: int) -> str:

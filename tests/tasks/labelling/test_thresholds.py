@@ -149,7 +149,7 @@ def test_that_wrong_detections_lie_together_in_few_images_is_told() -> None:
     ("wrong", "after", "doubt"),
     [
         (30, 60, "only 60 right detections come before too many wrong ones, 90 needed"),
-        (1, 40, "too many of the 101 surest detections were wrong in validation: 1"),
+        (1, 40, "1 of the 101 surest detections was wrong in validation: with no more, 130 are needed"),
     ],
 )
 def test_how_many_of_the_surest_detections_are_wrong_is_told(wrong: int, after: int, doubt: str) -> None:
@@ -162,10 +162,56 @@ def test_how_many_of_the_surest_detections_are_wrong_is_told(wrong: int, after: 
 
 def test_a_class_is_blamed_for_its_own_wrong_detections_where_others_are_taken() -> None:
     class_id = np.repeat([0, 1], [300, 40])
-    labelled = [*np.ones(338), 0, 0]
+    labelled = [*np.ones(335), *np.zeros(5)]
     taken, left = compute_thresholds(matching(np.full(340, 0.9), labelled, class_id=class_id), 0.95, 0.9)
     assert (taken.high, taken.doubt) == (0.9, "")
     assert (left.high, left.doubt) == (None, "too many of its detections were wrong in validation")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "after", "doubt", "needed"),
+    [
+        (26, 1, 0, "1 of its 27 detections was wrong in validation: with no more, 39 are needed", 39),
+        (38, 2, 0, "2 of its 40 detections were wrong in validation: with no more, 59 are needed", 59),
+        (26, 1, 40, "only 26 right detections come before too many wrong ones, 38 needed", 39),
+        (10, 0, 40, "only 10 right detections come before too many wrong ones, 19 needed", 19),
+    ],
+)
+def test_a_class_that_is_right_often_enough_is_said_to_lack_labels(
+    right: int, wrong: int, after: int, doubt: str, needed: int
+) -> None:
+    """With so many more that nobody got wrong it is taken; `after` wrong ones, and as many labels, are less sure."""
+
+    def second(right: int) -> LabelThreshold:
+        own = [*np.ones(right), *np.zeros(wrong), *np.zeros(after), *np.ones(after)]
+        sure = [*np.full(right + wrong, 0.8), *np.full(after, 0.5), *np.full(after, 0.3)]
+        class_id = np.repeat([0, 1], [300, len(own)])
+        found = matching([*np.full(300, 0.9), *sure], [*np.ones(300), *own], class_id=class_id)
+        return compute_thresholds(found, 0.95, 0.9)[1]
+
+    assert (second(right).high, second(right).doubt) == (None, doubt)
+    assert second(needed - wrong - 1).high is None
+    assert second(needed - wrong).high == 0.8
+
+
+def test_as_many_labels_do_as_are_said_to_be_needed_of_all_together() -> None:
+    def found(right: int) -> LabelThreshold:
+        confidence = [*np.linspace(1, 0.9, right), 0.95]
+        return compute_thresholds(matching(confidence, [*np.ones(right), 0]), 0.95, 0.9)[0]
+
+    assert "with no more, 130 are needed" in found(100).doubt
+    assert found(128).high is None
+    assert found(129).high == 0.9
+
+
+def test_a_class_that_would_do_alone_is_told_what_others_ask_of_it() -> None:
+    """Of 153 and 52 detections 3 and 1 are wrong: too many together, so more is asked of each class."""
+    confidence = [*np.linspace(1, 0.7, 150), *np.full(3, 0.65), *np.full(52, 0.9)]
+    labelled, class_id = [*np.ones(150), *np.zeros(3), *np.ones(51), 0], np.repeat([0, 1], [153, 52])
+    taken, left = compute_thresholds(matching(confidence, labelled, class_id=class_id), 0.95, 0.9)
+    told = "1 of its 52 surest detections was wrong in validation, which would do alone"
+    assert (taken.high, taken.doubt) == (0.7, "")
+    assert (left.high, left.doubt) == (None, f"{told}; beside the other classes 98.5% of each must be right")
 
 
 def test_a_class_of_which_too_much_is_wrong_is_not_said_to_lack_labels() -> None:
