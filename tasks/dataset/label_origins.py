@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tasks.dataset.archive import Archive, ArchiveError
 from tasks.dataset.findings import Finding, error
@@ -101,6 +102,35 @@ class LabelOrigins:
     def images_of(self, origin: Origin) -> frozenset[str]:
         """Return the images with a row of this origin."""
         return frozenset(pc.unique(self._of(origin)["image"]).to_pylist())
+
+    def find_made_by_model(self, image: str, count: int) -> NDArray[np.bool_]:
+        """Return which of the `count` labels of a pseudo-labelled image a model has made.
+
+        If that is known of the image as a whole alone, these are all that are not told otherwise.
+        """
+        codes, starts, rows, by_model = self._told_rows
+        code = codes.get(image)
+        own = slice(0) if code is None else slice(starts[code], starts[code + 1])
+        told = rows[own] < count
+        made = np.full(count, not by_model[own][told].any())
+        made[rows[own][told]] = by_model[own][told]
+        return made
+
+    @cached_property
+    def _told_rows(self) -> tuple[dict[str, int], NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]:
+        """The codes of the images, and of all labels that are told the row and whether it is a model's.
+
+        Those of an image are together, from the start of its code to that of the next. A name is there once, however
+        many labels have it.
+        """
+        told = self.table.filter(pc.greater_equal(self.table["row"], 0))
+        images = told["image"].combine_chunks()
+        codes = {name: code for code, name in enumerate(images.dictionary.to_pylist())}
+        image = images.indices.to_numpy()
+        order = np.argsort(image, kind="stable")
+        starts = np.searchsorted(image[order], np.arange(len(codes) + 1))
+        by_model = pc.equal(told["origin"].cast(pa.string()), Origin.MODEL).to_numpy()
+        return codes, starts, told["row"].to_numpy()[order], by_model[order]
 
     def _of(self, origin: Origin) -> pa.Table:
         return self.table.filter(pc.equal(self.table["origin"].cast(pa.string()), origin))

@@ -1,7 +1,7 @@
 """The merge plan: the samples and class ids of every archive, and the images left out, before a file is written."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tasks.merge.class_mapping import ClassPlan, Renames, find_unknown_renames, plan_classes
@@ -19,11 +19,12 @@ from tasks.merge.conflicts import Conflict
 from tasks.merge.deduplication import deduplicate
 from tasks.merge.gold import Gold, gold_conflicts, plan_gold
 from tasks.merge.inputs import MergeInput, Splits, usable_images
-from tasks.merge.label_union import LabelUnion
+from tasks.merge.label_union import ImageCopy, LabelUnion
 from tasks.merge.pseudo_labels import (
     ArchiveLabels,
     PseudoLabelled,
     copied_label_conflicts,
+    is_pseudo_labelled,
     plan_pseudo_labelled,
     pseudo_label_conflicts,
 )
@@ -99,7 +100,8 @@ def plan_merge(sources: Sequence[MergeInput], policy: MergePolicy, gold: MergeIn
     labels = dict(enumerate(map(ArchiveLabels, sources, classes.class_ids)))
     if gold and measured:
         labels[-1] = ArchiveLabels(gold, measured.class_ids)
-    conflicts += copied_label_conflicts(labels, left.alike, task)
+    measured_on, made = _measured_on(left.splits, united, measured), _made(sources, samples)
+    conflicts += copied_label_conflicts(labels, measured_on, made, left.alike, task)
     conflicts += gold_conflicts(measured, gold, sources, task, policy) if gold and measured else ()
     posed = [source.dataset for source in sources if source.dataset.task == "pose"]
     return MergePlan(
@@ -120,6 +122,28 @@ def plan_merge(sources: Sequence[MergeInput], policy: MergePolicy, gold: MergeIn
         vocabularies=vocabularies if any(each.settled for each in conflicts) else None,
         pseudo_labelled=plan_pseudo_labelled(sources, left.splits),
     )
+
+
+def _measured_on(splits: Sequence[Splits], united: Sequence[LabelUnion], gold: Gold | None) -> Iterator[ImageCopy]:
+    """Yield the images that are measured on, and those whose labels they get besides; the gold archive is number -1."""
+    own = {
+        ImageCopy(number, each.image, each.label)
+        for number, of_archive in enumerate(splits)
+        for split, samples in of_archive.items()
+        if split != "train"
+        for each in samples
+    }
+    more = {copy for union in united if union.written in own for copy in union.copies}
+    yield from sorted(own | more, key=lambda copy: copy[:2])
+    yield from (ImageCopy(-1, each.image, each.label) for each in (gold.samples if gold else ()))
+
+
+def _made(sources: Sequence[MergeInput], samples: Sequence[Splits]) -> Iterator[ImageCopy]:
+    """Yield the images that a model has labelled, those too that are left out."""
+    for number, (source, splits) in enumerate(zip(sources, samples, strict=True)):
+        for each in splits.get("train", ()):
+            if is_pseudo_labelled(source, each):
+                yield ImageCopy(number, each.image, each.label)
 
 
 def blocking_conflicts(plan: MergePlan, policy: MergePolicy) -> list[Conflict]:

@@ -6,18 +6,24 @@ File `pseudo-labelled.json` lies beside the `data` of a dataset that has such im
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.dataset.labels import class_of
 from tasks.dataset.layout import LabelledImage
 from tasks.errors import safe_repr
 from tasks.merge.conflicts import Conflict, MergeCode, conflict
 from tasks.merge.file_names import archive_prefix, image_prefix
 from tasks.merge.inputs import MergeInput, Splits
 from tasks.merge.label_union import ImageCopy
-from tasks.merge.remap import remap_labels
-from tasks.validation.pseudo_labels import MEASURED, label_key
+from tasks.validation.copied_labels import ImageBoxes, find_copied_labels
+from tasks.validation.pseudo_labels import MEASURED, describe_copied_labels
 
 _FILE = "pseudo-labelled.json"
+_BOX = 4  # numbers of a box: centre and size
 
 
 @dataclass(frozen=True)
@@ -74,38 +80,84 @@ class ArchiveLabels:
     source: MergeInput
     class_ids: Sequence[int | None]
 
-    def key(self, label: str | None, task: str | None) -> frozenset[tuple[float, ...]] | None:
-        """Return the `label_key` of a label file of the archive."""
-        text = self.source.read(label).decode("utf-8-sig") if label else ""
-        lines = remap_labels(text, self.class_ids, task).splitlines()
-        return label_key([*map(float, line.split(" "))] for line in lines)
+    def boxes(self, copy: ImageCopy, task: str | None) -> tuple[list[tuple[float, ...]], list[bool]]:
+        """Return the labels of an image as boxes, and which of them a model has made.
+
+        A box is the merged class id, and the corners x1, y1, x2, y2 as shares of the image.
+        """
+        text = self.source.read(copy.label).decode("utf-8-sig") if copy.label else ""
+        rows = [fields for line in text.replace("\r", "\n").split("\n") if (fields := line.split())]
+        origins = self.source.dataset.origins
+        made = [False] * len(rows)
+        if copy.image in origins.pseudo_labelled:
+            made = origins.find_made_by_model(copy.image, len(rows)).tolist()
+        ids = [self.class_ids[class_of(row[0])] for row in rows]
+        boxes = [(own, *_corners(row[1:], task)) for own, row in zip(ids, rows, strict=True) if own is not None]
+        return boxes, [*compress(made, (own is not None for own in ids))]
+
+    def size(self, image: str) -> tuple[int, int]:
+        """Return width and height of an image in pixels, 0 if not known."""
+        stats = self.source.images.get(image)
+        return (stats.width, stats.height) if stats else (0, 0)
 
 
 def copied_label_conflicts(
-    archives: Mapping[int, ArchiveLabels], alike: Iterable[Sequence[ImageCopy]], task: str | None
+    archives: Mapping[int, ArchiveLabels],
+    measured: Iterable[ImageCopy],
+    made: Iterable[ImageCopy],
+    alike: Iterable[Sequence[ImageCopy]],
+    task: str | None,
 ) -> Iterator[Conflict]:
     """Yield one conflict for all images to measure on that have the labels of a model, and do not say so.
 
-    `alike` are images that are the same or nearly so, some trained on with labels of a model and some measured on, each
-    with its place in `archives`. Those that the origins of their archive name are the person's who has looked at them.
+    `made` are those that a model has labelled, and `alike` sets of images that are the same or nearly so; the archive
+    of each is its place in `archives`. Those that the origins of their archive name are the person's who has looked at
+    them.
     """
-    copies = []
-    for images in alike:
-        made: dict[frozenset[tuple[float, ...]], ImageCopy] = {}
-        for each in images:
-            origins = archives[each.archive].source.dataset.origins
-            if each.image in origins.pseudo_labelled and (key := archives[each.archive].key(each.label, task)):
-                made.setdefault(key, each)
-        for each in images if made else ():
-            if each.image not in archives[each.archive].source.dataset.origins.images:
-                key = archives[each.archive].key(each.label, task)
-                copies += [(each, made[key])] if key in made else []
+    originals = [*made]
+    if not originals:
+        return
+    images = [each for each in measured if each.image not in archives[each.archive].source.dataset.origins.images]
+    same_as = {each: number for number, own in enumerate(alike) for each in own}
+    boxes, _ = _boxes(archives, images, task)
+    original_boxes, by_model = _boxes(archives, originals, task)
+    copies = [
+        *find_copied_labels(
+            boxes,
+            np.array([archives[each.archive].size(each.image) for each in images], np.float64),
+            original_boxes,
+            by_model,
+            lambda image, original: same_as.get(images[image], -1) == same_as.get(originals[original], -2),
+        )
+    ]
     if copies:
-        image, twin = (safe_repr(f"{archives[each.archive].source.archive}/{each.image}") for each in min(copies))
-        found = f"{len(copies)} with the very labels that a model has made of the same picture, or nearly the same"
-        found += f", such as {image}, which has those of {twin}"
+        image, original = (
+            f"{archives[each.archive].source.archive}/{each.image}"
+            for each in (images[copies[0].image], originals[copies[0].original])
+        )
+        found = describe_copied_labels(len(copies), image, original, copies[0].labels)
         fix = "Leave them out, or have a person look at them: review-images notes who has."
         yield conflict(MergeCode.PSEUDO_LABELS, MEASURED, found, fix, fatal=True)
+
+
+def _boxes(
+    archives: Mapping[int, ArchiveLabels], images: Sequence[ImageCopy], task: str | None
+) -> tuple[ImageBoxes, NDArray[np.bool_]]:
+    """Return the boxes of images, and which of them a model has made."""
+    found = [archives[each.archive].boxes(each, task) for each in images]
+    boxes = np.array([box for own, _ in found for box in own], np.float64).reshape(-1, 5)
+    image = np.repeat(np.arange(len(images)), [len(own) for own, _ in found])
+    return ImageBoxes(image, boxes), np.array([each for _, made in found for each in made], np.bool_)
+
+
+def _corners(row: Sequence[str], task: str | None) -> tuple[float, ...]:
+    """Return the corners of the upright box of a row; of a million rows arrays would be too slow."""
+    numbers = [*map(float, row)]
+    if task == "pose" or len(numbers) == _BOX:
+        x, y, width, height = numbers[:_BOX]
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    across, down = numbers[::2], numbers[1::2]
+    return min(across), min(down), max(across), max(down)
 
 
 def write_pseudo_labelled(data: Path, images: PseudoLabelled) -> None:

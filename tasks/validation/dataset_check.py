@@ -76,7 +76,7 @@ def inspect_dataset(
         splits_of = _splits_of(dataset)
         twins = find_duplicates(images, opened.checksums(images), splits_of, opened.read)
         collector.add(duplicate_findings(twins, splits_of))
-        collector.add(copied_label_findings(dataset, labels, twins))
+        collector.add(copied_label_findings(dataset, labels, images, twins))
     report = _report(archive, digest, collector, statistics)
     return Inspection(report=report, dataset=dataset, labels=labels, images=images)
 

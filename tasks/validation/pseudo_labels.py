@@ -1,25 +1,25 @@
 """What the origins of labels say: how many a model has made, whether that can be true, and where they must not be."""
 
 import re
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from tasks.dataset.findings import Finding, LabelSource, OriginStatistics, Statistics, error, info
+from tasks.dataset.image_stats import ImageStats
 from tasks.dataset.label_origins import Origin, origins_broken
 from tasks.dataset.layout import Dataset, class_folder
 from tasks.errors import safe_repr
 from tasks.finding_codes import Code
+from tasks.validation.copied_labels import ImageBoxes, find_copied_labels
 from tasks.validation.duplicates import DuplicatePair, link_twins
 from tasks.validation.label_table import LabelTable
+from tasks.vision.geometry import Bools, Ints
 
 MEASURED = "images to measure on that a person has labelled"
 _SHOWN = 3
-_NUMBERS = ("class_id", "x", "y", "width", "height")
-_WHOLE_IMAGE = {0.0, 0.5, 1.0}  # what a box or an outline around it is made of
 _MOST_SOURCES = 20
 _FORMS = {
     "model_name": re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"),
@@ -82,47 +82,68 @@ def origin_findings(dataset: Dataset, labels: LabelTable, statistics: Statistics
         yield info(Code.PSEUDO_LABELS, "images that a person has labelled", found, fix)
 
 
-def copied_label_findings(dataset: Dataset, labels: LabelTable, twins: Sequence[DuplicatePair]) -> Iterator[Finding]:
+def copied_label_findings(
+    dataset: Dataset, labels: LabelTable, images: Mapping[str, ImageStats], twins: Sequence[DuplicatePair]
+) -> Iterator[Finding]:
     """Yield pseudo-labels-outside-train once for all images that have the labels of a model, and do not say so.
 
-    Each is the same as one of train that a model has labelled, or nearly so, has the very labels of that one, and is
-    named by no origin. Of an image as a whole (classify) nobody can tell.
+    Half or more of the labels of each are those of an image that a model has labelled, some of which the model has
+    made, and no origin names it. Of an image as a whole (classify) nobody can tell.
     """
-    measured = {
-        sample.image for split, samples in dataset.splits.items() if split != "train" for sample in samples
-    } - dataset.origins.images
-    alike = [images for images in link_twins(twins) if dataset.origins.pseudo_labelled & {*images}]
-    keys = _label_keys(dataset, labels, {image for images in alike for image in images})
-    copies = []
-    for images in alike:
-        made = {keys[image]: image for image in images if image in keys and image in dataset.origins.pseudo_labelled}
-        copies += [(image, made[keys[image]]) for image in images if image in measured and keys.get(image) in made]
+    made = sorted(dataset.origins.pseudo_labelled)
+    measured = sorted(
+        {sample.image for split, samples in dataset.splits.items() if split != "train" for sample in samples}
+        - dataset.origins.images
+    )
+    if not made or not measured or labels.rows.empty:
+        return
+    sizes = np.array([images[name][:2] if name in images else (0, 0) for name in measured], np.float64)
+    same_as = {name: number for number, names in enumerate(link_twins(twins)) for name in names}
+    boxes, _ = _boxes(dataset, labels, measured)
+    original_boxes, rows = _boxes(dataset, labels, made)
+    copies = [
+        *find_copied_labels(
+            boxes,
+            sizes,
+            original_boxes,
+            _is_by_model(dataset, labels)[rows],
+            lambda image, original: same_as.get(measured[image], -1) == same_as.get(made[original], -2),
+        )
+    ]
     if copies:
-        image, twin = min(copies)
-        found = f"{len(copies)} with the very labels that a model has made of the same picture, or nearly the same"
-        found += f", such as {safe_repr(image)}, which has those of {safe_repr(twin)}"
+        image, other = measured[copies[0].image], made[copies[0].original]
+        found = describe_copied_labels(len(copies), image, other, copies[0].labels)
         fix = "Take them out, or have a person look at them: review-images notes who has."
-        yield error(Code.PSEUDO_LABELS_OUTSIDE_TRAIN, MEASURED, found, fix, path=image, other=twin)
+        yield error(Code.PSEUDO_LABELS_OUTSIDE_TRAIN, MEASURED, found, fix, path=image, other=other)
 
 
-def label_key(rows: Iterable[Sequence[float]]) -> frozenset[tuple[float, ...]] | None:
-    """Return what two images have in common only if the labels of one were copied from the other.
+def describe_copied_labels(count: int, image: str, original: str, labels: int) -> str:
+    """Return what was found: so many images, such as one that has so many labels of an original."""
+    shared = f"{labels:,} labels" if labels > 1 else "a label"
+    return (
+        f"{count:,} with labels that a model has made, to the fifth decimal, such as {safe_repr(image)}, which has "
+        f"{shared} of {safe_repr(original)}"
+    )
 
-    Each row is a class id and the numbers of a label. Nobody draws by hand what a model has found, to the last digit.
-    None if that is no proof: of no label, and of labels around the whole image alone.
-    """
-    key = frozenset((class_id, *array("f", numbers)) for class_id, *numbers in rows)
-    return key if any(not _WHOLE_IMAGE.issuperset(numbers) for _, *numbers in key) else None
+
+def _is_by_model(dataset: Dataset, labels: LabelTable) -> Bools:
+    """Return which labels a model has made; of an image that is known as a whole, all that are not told otherwise."""
+    rows = _frame(dataset)
+    by_model = rows["origin"] == Origin.MODEL
+    named = _is_named(dataset, labels, rows[by_model])
+    files = labels.rows["label"].cat.codes
+    return named | ~(np.isin(files, files[named].unique()) | _is_named(dataset, labels, rows[~by_model]))
 
 
-def _label_keys(dataset: Dataset, labels: LabelTable, images: Iterable[str]) -> dict[str, frozenset[tuple[float, ...]]]:
-    files = {label: image for image in images if (label := dataset.labels.get(image))}
-    rows = labels.rows[labels.rows["label"].isin(files)]
-    keys = {
-        files[str(label)]: label_key(own[[*_NUMBERS]].itertuples(index=False, name=None))
-        for label, own in rows.groupby("label", observed=True)
-    }
-    return {image: key for image, key in keys.items() if key}
+def _boxes(dataset: Dataset, labels: LabelTable, images: Sequence[str]) -> tuple[ImageBoxes, Ints]:
+    """Return the labels of images as boxes, and where they are in the table."""
+    place_of = {label: place for place, image in enumerate(images) if (label := dataset.labels.get(image))}
+    files = labels.rows["label"].cat
+    place = np.array([place_of.get(name, -1) for name in files.categories], np.int64)[files.codes]
+    own = np.flatnonzero(place >= 0)
+    rows = labels.rows.iloc[own]
+    centre, half = rows[["x", "y"]].to_numpy(), rows[["width", "height"]].to_numpy() / 2
+    return ImageBoxes(place[own], np.column_stack([rows["class_id"], centre - half, centre + half])), own
 
 
 def _faults(dataset: Dataset, labels: LabelTable) -> Iterator[str]:
@@ -159,6 +180,17 @@ def _classes(dataset: Dataset, labels: LabelTable, rows: pd.DataFrame) -> dict[s
     """Return how many labels of each class are among rows of the table of origins."""
     if dataset.task == "classify":
         return dict(Counter(map(class_folder, rows.loc[rows["row"].notna(), "image"])))
+    made = _is_named(dataset, labels, rows)
+    numbers, counts = np.unique(labels.rows["class_id"][made], return_counts=True)
+    names = dataset.class_names
+    return {
+        names[number] if names else str(number): count
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
+    }
+
+
+def _is_named(dataset: Dataset, labels: LabelTable, rows: pd.DataFrame) -> Bools:
+    """Return which labels of the table are among rows of the table of origins."""
     files = labels.rows["label"].cat
     places = labels.rows.groupby("label", observed=True).cumcount().to_numpy(np.int64)
     most = places.max(initial=0) + 1
@@ -166,13 +198,7 @@ def _classes(dataset: Dataset, labels: LabelTable, rows: pd.DataFrame) -> dict[s
     own = pd.Index([dataset.labels.get(image) for image in told["image"].cat.categories], dtype=object)
     file_of = files.categories.get_indexer(own)
     keys = file_of[told["image"].cat.codes] * most + told["row"].astype(np.int64)
-    made = np.isin(files.codes.to_numpy(np.int64) * most + places, keys)
-    numbers, counts = np.unique(labels.rows["class_id"][made], return_counts=True)
-    names = dataset.class_names
-    return {
-        names[number] if names else str(number): count
-        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
-    }
+    return np.isin(files.codes.to_numpy(np.int64) * most + places, keys)
 
 
 def _sources(rows: pd.DataFrame) -> tuple[LabelSource, ...]:

@@ -9,14 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.dataset.label_origins import LABEL_ORIGINS, LabelOrigin, Origin, pack_label_origins
+from tasks.finding_codes import Code
 from tasks.merge.conflicts import Conflict, MergeCode
 from tasks.merge.fingerprint import plan_digest
 from tasks.merge.pseudo_labels import read_pseudo_labelled
 from tasks.merge.report import plan_markdown
 from tasks.merge.steps import MergeError, plan_archives, require_mergeable, write_smoke_test_subset
 from tasks.merge.yolo_writer import list_images
-from tasks.parameters import MergePolicy
-from tests.tasks.dataset.archives import Content
+from tasks.parameters import MergePolicy, ValidationPolicy
+from tasks.validation.dataset_check import inspect_dataset
+from tests.benchmarks.archives import convert
+from tests.tasks.dataset.archives import Content, zipped
 from tests.tasks.merge.archives import Entries, checked, dataset, merge, row, tree
 from tests.tasks.merge.archives import picture as picture_of
 from tests.tasks.merge.inputs import codes, merged, picture, source, staying
@@ -111,7 +114,7 @@ def test_nothing_is_measured_on_a_copy_with_the_labels_of_a_model(
     image, label = ("images/val/4.jpg", "labels/val/4.txt")
     copy: Entries = {image: picture_of(11, quality), label: row(1, 11, task)}
     looked_at = by_model(image, row=None, origin=Origin.ACCEPTED)
-    labelled = by_a_model(11, task)
+    labelled = by_a_model(11, task) | {"labels/train/1.txt": f"{found_by_a_model(0, task)}\n"}
 
     def found(changes: Mapping[str, Content], *origins: LabelOrigin) -> list[Conflict]:
         sidecar = {LABEL_ORIGINS: pack_label_origins(origins)} if origins else {}
@@ -124,12 +127,47 @@ def test_nothing_is_measured_on_a_copy_with_the_labels_of_a_model(
     (conflict,) = found(copy)
     assert conflict.fatal
     name = "c.zip" if where == "gold" else "b.zip"
-    assert f"'{name}/{image}', which has those of 'a.zip/images/train/0.jpg'" in conflict.message
+    assert f"'{name}/{image}', which has a label of 'a.zip/images/train/0.jpg'" in conflict.message
     assert found({**copy, label: row(1, 12, task)}) == []  # as a person draws it
     assert found({**copy, label: row(0, 11, task)}) == []  # another class
     assert found({**copy, label: ""}) == []
     assert found(copy, looked_at) == []
-    assert found({image: picture_of(50, quality), label: row(1, 11, task)}) == []  # another picture
+    assert found({image: picture_of(50, quality), label: row(1, 11, task)}) == []  # another picture, thousandths
+    assert len(found({image: picture_of(50, quality), label: found_by_a_model(1, task)})) == 1
+    assert found({image: picture_of(50, quality), label: found_by_a_model(0, task)}) == []
+
+
+@pytest.mark.parametrize("known", ["label", "image"])
+def test_what_a_person_has_drawn_beside_a_label_of_a_model_is_no_copy(tmp_path: Path, known: str) -> None:
+    """In the check of one archive and in the merge of two: a person may draw the same box in many frames."""
+    drawn, made = found_by_a_model(0, "detect"), found_by_a_model(1, "detect").replace("0.4", "0.3")
+    image, label = "images/train/0.jpg", "labels/train/0.txt"
+    told = [by_model(image, row=1)] if known == "label" else [by_model(image, row=0, origin=Origin.HUMAN)]
+    origins = pack_label_origins([*told, by_model(image, row=None)])
+    own = dataset(1, changes={label: f"{drawn}\n{made}\n", LABEL_ORIGINS: origins})
+    for copy, count in ((drawn, 0), (made, 1)):
+        path = tmp_path / "own.zip"
+        path.write_bytes(zipped({**own, "labels/val/4.txt": copy}))
+        report = inspect_dataset(path, path.name, "0" * 64, ValidationPolicy.model_validate({})).report
+        assert sum(each.code == Code.PSEUDO_LABELS_OUTSIDE_TRAIN for each in report.findings) == count
+        archives = checked(tmp_path, own, dataset(31, changes={"labels/val/4.txt": copy}))
+        assert len(plan_archives.fn(archives, MergePolicy()).conflicts) == count
+
+
+def test_labels_of_a_model_do_not_come_by_a_copy_that_is_united_with_an_image_of_a_person(tmp_path: Path) -> None:
+    """The picture of the first archive is written, with the labels of both."""
+    made = found_by_a_model(1, "detect")
+    model = by_a_model(11, "detect") | {"labels/train/1.txt": made}
+    both = dataset(31, changes={"images/val/4.jpg": picture_of(5), "labels/val/4.txt": made})
+    plan = plan_archives.fn(checked(tmp_path, dataset(1), both, model), MergePolicy())
+    assert [copy.archive for union in plan.united for copy in union.copies] == [0, 1]
+    (conflict,) = (each for each in plan.conflicts if each.fatal)
+    assert "'b.zip/images/val/4.jpg', which has a label of 'c.zip/images/train/1.jpg'" in conflict.message
+
+
+def found_by_a_model(class_id: int, task: str) -> str:
+    """A box as no person draws one."""
+    return convert(task, f"{class_id} 0.4123457 0.5234568 0.2345679 0.3456791")
 
 
 def by_a_model(first: int, task: str) -> Entries:

@@ -414,6 +414,11 @@ CLASSES: Table = {
     },
 }
 
+
+def first_rows(seed: int, count: int) -> str:
+    return "".join(rows(seed).splitlines(keepends=True)[:count])
+
+
 ORIGINS: Table = {
     (Code.LABEL_ORIGINS_BROKEN, "error"): {
         "no table": (sound({LABEL_ORIGINS: "PAR1"}), sound({f"not-{LABEL_ORIGINS}": "PAR1"})),
@@ -441,7 +446,7 @@ ORIGINS: Table = {
         ),
         "a copy of another quality, with the labels of the model": (
             made([TRAINED], copied(jpeg(0, 70), rows(0))),
-            made([TRAINED], copied(jpeg(0, 70), rows(0).replace("0.", "0.0", 1))),
+            made([TRAINED], copied(jpeg(0, 70), rows(9))),
         ),
         "a copy that nobody has looked at": (
             made([TRAINED], copied(jpeg(0, 70), rows(0))),
@@ -449,6 +454,14 @@ ORIGINS: Table = {
                 [TRAINED, by_model("images/val/copy.jpg", row=None, origin=Origin.ACCEPTED)],
                 copied(jpeg(0, 70), rows(0)),
             ),
+        ),
+        "the labels of the model at another picture": (
+            made([TRAINED], copied(jpeg(60), rows(0))),
+            made([TRAINED], copied(jpeg(60), rows(0, classes="1100"))),
+        ),
+        "half of the labels of the model": (
+            made([TRAINED], copied(jpeg(60), first_rows(0, 2) + first_rows(9, 2))),
+            made([TRAINED], copied(jpeg(60), first_rows(0, 1) + first_rows(9, 3))),
         ),
         "a copy with more than a box around the whole image": (
             made([TRAINED], copied(jpeg(0, 70), rows(0))),
