@@ -588,7 +588,7 @@ class LabellingParams(Parameters):
         {}, description='Drop detections of these classes below this confidence: {"car": 0.2}.'
     )
     background: bool = Field(
-        False, description="Take images in which nothing is found as background; else they are left out."
+        False, description="Take images in which nothing is found as background; else they are listed for review."
     )
     compare: Archive | None = Field(
         None,

@@ -28,12 +28,14 @@ NOTHING_LABELLED = "Nothing labelled"  # the state of a run that has made no arc
 LABELLED = "labelled"
 BACKGROUND = "labelled as background"
 UNCERTAIN = "uncertain: listed for review"
-NOTHING_FOUND = "left out: nothing was found"
+NOTHING_FOUND = "nothing was found: listed for review"
+NOTHING_FOUND_EITHER = "left out: nothing was found"
 LEARNT = "left out: the version was trained on it"
 ASKED = "left out: people were asked about it in a loop"
 REPEATED = "left out: the same file as another one"
 FAILED = "left out: it could not be read"
 VIDEO = "left out: a video"
+LISTED_EMPTY = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +57,17 @@ class Labeller:
 
 @dataclass(kw_only=True)
 class Labelling:
-    """What became of the images, by kind, and of the labels, by class name; `uncertain` images wait for a person.
+    """What became of the images, by kind, and of the labels, by class name; `listed` images wait for a person.
 
-    `exhibits` are pictures of some that were labelled, and of some that are uncertain.
+    First the uncertain ones, then some in which nothing was found: objects may be there that the version has never
+    seen. `exhibits` are pictures of some that were labelled, and of some that are uncertain.
     """
 
     images: Counter[str] = field(default_factory=Counter)
     taken: Counter[str] = field(default_factory=Counter)
     unsure: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
-    uncertain: list[ListedImage] = field(default_factory=list)
+    listed: list[ListedImage] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     exhibits: dict[str, list[DrawnImage]] = field(default_factory=lambda: defaultdict(list))
 
@@ -72,6 +75,11 @@ class Labelling:
     def archived(self) -> int:
         """The number of images in the archive: background alone is none, as nothing can be learnt from it."""
         return self.images[LABELLED] and self.images[LABELLED] + self.images[BACKGROUND]
+
+    @property
+    def asks(self) -> bool:
+        """Whether images wait for a person."""
+        return bool(self.images[UNCERTAIN] or self.images[NOTHING_FOUND])
 
     def fail(self, failures: Iterable[Failure]) -> None:
         """Keep why inputs cannot be labelled; one that is only warned of does not count."""
@@ -89,7 +97,8 @@ class LabelledArchive:
         self._labeller = labeller
         self._background = background and labeller.task != "classify"
         self._origins: list[LabelOrigin] = []
-        self._known: set[tuple[int, int]] = set()
+        self._known: set[Checksum] = set()
+        self._empty: dict[Checksum, MediaSource] = {}
         self._keypoints = 0
 
     def add(self, source: MediaSource, image: UsableImage, predicted: PredictedImage) -> None:
@@ -106,6 +115,7 @@ class LabelledArchive:
 
     def finish(self, facts: Mapping[str, object]) -> None:
         """Write the classes, the origins of the labels, and `facts` on how they came about."""
+        self._list_empty()
         for class_name, folder in self._archive.folders.items():
             if folder != class_name:
                 told = f"expected a class that a folder can be named after, found one that is in folder {folder!r}"
@@ -114,6 +124,13 @@ class LabelledArchive:
         self._archive.describe(self._labeller.class_names, ["train"], keypoints)
         self._archive.tell_label_origins(self._origins)
         self._archive.tell_provenance(facts)
+
+    def _list_empty(self) -> None:
+        """List images in which nothing was found; of many some, by their checksums, as a selection looks at each."""
+        chosen = [self._empty[checksum] for checksum in sorted(self._empty)[:LISTED_EMPTY]]
+        self.labelling.listed += [ListedImage(source=source, reason="nothing was found") for source in chosen]
+        left = len(self._empty) - len(chosen)
+        self.labelling.images += Counter({NOTHING_FOUND: len(chosen), NOTHING_FOUND_EITHER: left})
 
     def _sort(self, source: MediaSource, image: UsableImage, predicted: PredictedImage) -> None:
         whole = self._labeller.task == "classify"
@@ -130,7 +147,7 @@ class LabelledArchive:
         elif taken.any() or self._background:
             self._take(source, image, predicted, [row for row, own in zip(rows, taken, strict=True) if own])
         else:
-            self.labelling.images[NOTHING_FOUND] += 1
+            self._empty[image.checksum] = source
 
     def _doubt(
         self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: Rows, sure: Rows
@@ -142,7 +159,7 @@ class LabelledArchive:
             doubt = threshold.describe(float(surest["confidence"]))
             reason = f"{self._labeller.class_names[surest['class_id']]} at {doubt}"
         self.labelling.images[UNCERTAIN] += 1
-        self.labelling.uncertain.append(ListedImage(source=source, reason=reason))
+        self.labelling.listed.append(ListedImage(source=source, reason=reason))
         self._exhibit(UNCERTAIN, image, predicted, rows, sure)
 
     def _take(self, source: MediaSource, image: UsableImage, predicted: PredictedImage, rows: Rows) -> None:

@@ -41,10 +41,11 @@ class LabellingReport:
     def sentence(self) -> str:
         """What was labelled, and what was not."""
         images, archived = self.labelling.images, self.labelling.archived
-        uncertain, total = images[UNCERTAIN], images.total()
+        uncertain, empty, total = images[UNCERTAIN], images[NOTHING_FOUND], images.total()
         if archived:
             made = f"{archived:,} of {total:,} images with {self.labelling.taken.total():,} labels, by {self.title}"
-            return f"{self.archive}: {made}; {uncertain:,} uncertain, {total - archived - uncertain:,} left out"
+            others = f"{uncertain:,} uncertain, {empty:,} in which nothing was found"
+            return f"{self.archive}: {made}; {others}, {total - archived - uncertain - empty:,} left out"
         kinds = ", ".join(f"{count:,} {_UNARCHIVED.get(kind, kind)}" for kind, count in self.kinds())
         failure = next((each.reason for each in self.labelling.failures if each.severity == ERROR), "")
         told = f"so there is no {self.archive}; {kinds}{failure and f' ({failure})'}"
@@ -98,8 +99,8 @@ class LabellingReport:
                 "In each uncertain image something lies between the two thresholds of its class. A lower "
                 "labelling.precision or labelling.recall brings them closer."
             )
-        if told and self.labelling.images[UNCERTAIN]:
-            told.append("People can label the uncertain images: select-images and review-images take them.")
+        if told and self.labelling.asks:
+            told.append("People can label the listed images: select-images and review-images take them.")
         return told
 
     def kinds(self) -> list[tuple[str, int]]:
@@ -128,7 +129,7 @@ HEADER = ("class", "taken", "uncertain", "dropped", "from", "below", "precision"
 def labelling_page(report: LabellingReport) -> str:
     """Return the page: the counts, the thresholds and what is expected of them, and pictures of what was labelled."""
     labelling, expected = report.labelling, report.plan.expected.overall
-    shares = (("of them right, expected", expected.precision), ("objects found, expected", expected.recall))
+    shares = ((f"right, of {expected.taken:,} in validation", expected.precision), ("objects found", expected.recall))
     return render_page(
         "labelling",
         DOCUMENT,
@@ -158,16 +159,16 @@ def labelling_page(report: LabellingReport) -> str:
 def labelling_markdown(report: LabellingReport, run: str) -> str:
     """Return the counts, the thresholds and what is expected of them.
 
-    `run` is the flow run, which lists the uncertain images.
+    `run` is the flow run, which lists images for review.
     """
-    uncertain, failures = report.labelling.images[UNCERTAIN], report.labelling.failures
+    failures = report.labelling.failures
     lines = [f"**{wrap_text(each.source)}**: {wrap_text(each.reason)}" for each in failures[:_MARKDOWN_FAILURES]]
     parts = [
         f"{escape_markdown(report.sentence)}.",
         *map(escape_markdown, report.ways_out),
         escape_markdown(report.expectation),
         escape_markdown(report.measured),
-        f"The uncertain images are the input `run:{run}` of other flows." if uncertain else "",
+        f"The listed images are the input `run:{run}` of other flows." if report.labelling.asks else "",
         table(("images", "count"), report.kinds()),
         table(HEADER, [*report.class_rows()][:_MARKDOWN_CLASSES]),
         f"## Failures and warnings ({len(failures):,})\n\n{bullet_list(lines)}" if failures else "",

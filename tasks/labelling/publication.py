@@ -23,14 +23,14 @@ PAGE = "labelling.html"
 
 
 def publish_report(report: LabellingReport, run_id: str, predictions_run: str | None) -> None:
-    """Write the page and the list of uncertain images to bucket `runs`, and show artifact `labelling`.
+    """Write the page and the list of images for review to bucket `runs`, and show artifact `labelling`.
 
     Raises:
         StorageError: The object store refuses, or does not answer.
     """
     run = flow_run_id()
-    uncertain = tuple(report.labelling.uncertain)
-    write_image_list(run, ImageList(images=uncertain, predictions_run=predictions_run))
+    listed = tuple(report.labelling.listed)
+    write_image_list(run, ImageList(images=listed, predictions_run=predictions_run))
     address = retried(storage_steps.write_text)(labelling_page(report), Bucket.RUNS, f"{run}/{PAGE}")
     links = {"Report": address, **page_links("", run_id, report.model_name, report.plan.version)}
     artifacts.show_markdown("labelling", f"{links_markdown(links)}\n\n{labelling_markdown(report, run)}")

@@ -9,7 +9,9 @@ The upper thresholds together keep a bound: if the images are like those of vali
 the labels that are taken is right, with 99 % confidence by an exact binomial bound. Labels of one image are wrong
 together, so they count as fewer. Where the bound does not hold, all upper thresholds are raised until it does. So do
 the lower thresholds: of the classes of which something is dropped, at least the wanted share of the objects is found
-from them on. Where that does not hold, all are lowered, and if it never does, nothing is dropped.
+from them on. Where that does not hold, all are lowered, and if it never does, nothing is dropped. And from the
+confidence on that every run of inference tells by default nothing is dropped, however well the version did: other
+images may be unlike those of validation.
 """
 
 import math
@@ -23,6 +25,7 @@ from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.evaluation.matching import LEAST_CONFIDENCE
 from tasks.evaluation.promise import design_effect, largest_share
 from tasks.evaluation.validation_matching import ValidationMatching
+from tasks.parameters import DEFAULT_CONFIDENCE
 from tasks.vision.geometry import Bools, Doubles, Ints
 
 _CONFIDENCE = 0.99
@@ -87,7 +90,9 @@ def compute_thresholds(matching: ValidationMatching, precision: float, recall: f
     lows = [0.0] * len(classes) if whole else _lower_thresholds(classes, matching, recall)
     doubts = _describe_doubts(classes, highs, wanted, matching, precision)
     return [
-        LabelThreshold(low=low if high is None else min(low, high), high=high, labels=each.labels, doubt=doubt)
+        LabelThreshold(
+            low=min(low, DEFAULT_CONFIDENCE, 1 if high is None else high), high=high, labels=each.labels, doubt=doubt
+        )
         for each, low, high, doubt in zip(classes, lows, highs, doubts, strict=True)
     ]
 

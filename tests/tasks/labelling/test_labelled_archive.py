@@ -109,9 +109,10 @@ def test_an_image_with_anything_in_doubt_waits_for_a_person(tmp_path: Path) -> N
         {"red": 1, "white": 1},
         {"white": 1, "red": 1},
     )
-    assert [(each.source.key, each.reason) for each in labelling.uncertain] == [
+    assert [(each.source.key, each.reason) for each in labelling.listed] == [
         ("between.jpg", "red at 0.50, between 0.30 and 0.80"),
         ("unknown.jpg", "white at 0.95, and no confidence is known to be precise enough"),
+        ("nothing.jpg", "nothing was found"),
     ]
     between, unknown = labelling.exhibits[kinds.UNCERTAIN]
     assert [(each.class_name, each.low, each.high) for each in between.doubts] == [("red", 0.3, 0.8)]
@@ -127,6 +128,15 @@ def test_an_image_with_anything_in_doubt_waits_for_a_person(tmp_path: Path) -> N
         assert "images/train/nothing.jpg" in unpack_label_origins(archive.read(LABEL_ORIGINS)).pseudo_labelled
 
 
+def test_of_many_images_in_which_nothing_is_found_some_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "LISTED_EMPTY", 2)
+    labelling = labelled(tmp_path / "a.zip", {f"{number}.jpg": found("detect", (), ()) for number in range(5)})
+    assert labelling.images == {kinds.NOTHING_FOUND: 2, kinds.NOTHING_FOUND_EITHER: 3}
+    assert len(labelling.listed) == 2
+
+
 def test_the_class_of_an_image_as_a_whole_is_sure_or_waits(tmp_path: Path) -> None:
     labeller = replace(LABELLER, task="classify", thresholds=[replace(each, low=0) for each in LABELLER.thresholds])
     images = {
@@ -136,7 +146,7 @@ def test_the_class_of_an_image_as_a_whole_is_sure_or_waits(tmp_path: Path) -> No
     }
     labelling = labelled(tmp_path / "a.zip", images, labeller, background=True)
     assert labelling.images == {kinds.LABELLED: 1, kinds.UNCERTAIN: 2}
-    assert [each.reason for each in labelling.uncertain] == ["red at 0.60, between 0.00 and 0.80", "no class is sure"]
+    assert [each.reason for each in labelling.listed] == ["red at 0.60, between 0.00 and 0.80", "no class is sure"]
 
 
 def test_a_label_that_no_archive_may_have_fails_its_image_alone(tmp_path: Path) -> None:
