@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from studio.commands.options import AsJson, Limit
-from studio.output import OUT, describe_run, follow, print_json, print_table
+from studio.output import ERR, OUT, describe_run, follow, print_json, print_table
 from studio.runs import Run
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def runs(
     if as_json:
         print_json({"runs": rows})
         return
+    if waiting and not rows:
+        ERR.print("No run waits for people. `studio runs` has those that go on, and what became of the others.")
     columns = ("run", "state", "flow", "about", "since")
     print_table(columns, [[row[column] for column in columns] for row in rows])
     for row in rows:
