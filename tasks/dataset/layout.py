@@ -95,8 +95,9 @@ def read_layout(archive: Archive, *, by_ends: bool = False) -> tuple[Dataset, li
         return Dataset(labels=labels, origins=origins), faults
     lists: set[str] = set()
     splits, unlocated = {}, {}
+    ends = _own_ends(description, archive)
     for split in description.splits:
-        images, problems, used = _images_of_split(split, description, archive, labels, by_ends=by_ends)
+        images, problems, used = _images_of_split(split, description, archive, labels, ends, by_ends=by_ends)
         splits[split] = tuple(LabelledImage(image, labels[image]) for image in images)
         faults += problems
         lists |= used.keys()
@@ -156,9 +157,18 @@ def _missing(dataset: Dataset) -> list[Finding]:
 
 
 def _images_of_split(
-    split: str, description: DataYaml, archive: Archive, labels: Mapping[str, str | None], *, by_ends: bool
+    split: str,
+    description: DataYaml,
+    archive: Archive,
+    labels: Mapping[str, str | None],
+    ends: Mapping[tuple[str, str], str],
+    *,
+    by_ends: bool,
 ) -> tuple[list[str], list[Finding], dict[str, list[str]]]:
-    """Return the images of a split without repetition, its faults, and its lists with the names that mean no entry."""
+    """Return the images of a split without repetition, its faults, and its lists with the names that mean no entry.
+
+    `ends` are those of `_own_ends`.
+    """
     images: dict[str, None] = {}
     faults = []
     lists: dict[str, list[str]] = {}
@@ -166,7 +176,7 @@ def _images_of_split(
     names = list(labels)
     for written in description.splits[split]:
         path = _locate(written, description.folder, archive)
-        own = None if path is not None else _own_end(written, description.folder, archive)
+        own = ends.get((split, written))
         if own is not None and by_ends:
             path = _locate(own, description.folder, archive)
             told = f"It is taken as {safe_repr(own, 200)}, which this archive has."
@@ -229,6 +239,38 @@ def _not_there(split: str, written: str, description: DataYaml, own: str | None)
         fix = f"Write {safe_repr(own, 200)}, which this archive has, in its place."
     expected = f"a folder or .txt list of this archive for {split}"
     return (warning if harmless else error)(Code.YAML_PATH, expected, safe_repr(written), fix, path=description.file)
+
+
+def _own_ends(description: DataYaml, archive: Archive) -> dict[tuple[str, str], str]:
+    """Return the `_own_end` of each path of another machine, by its split and itself.
+
+    One that is, or holds, what another split means is left out: if the archive has neither `train/images` nor
+    `val/images`, both paths end in `images`, which tells nothing of the splits.
+    """
+    folder = description.folder
+    ends, paths = {}, {}
+    for split, written in ((split, each) for split, several in description.splits.items() for each in several):
+        path = _locate(written, folder, archive)
+        if path is None and (end := _own_end(written, folder, archive)) is not None:
+            ends[split, written] = end
+            path = _locate(end, folder, archive)
+        paths[split, written] = path
+    held: dict[str, set[str]] = {split: set() for split in description.splits}
+    for (split, _), path in paths.items():
+        held[split].update(_with_parents(path) if path is not None else ())
+    return {
+        (split, written): end
+        for (split, written), end in ends.items()
+        if not any(paths[split, written] in held[other] for other in held if other != split)
+    }
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    """Yield a path, and each folder that it lies in, up to the archive's top."""
+    yield path
+    while path:
+        path = parent_folder(path)
+        yield path
 
 
 def _own_end(written: str, folder: str, archive: Archive) -> str | None:

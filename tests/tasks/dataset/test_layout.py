@@ -71,7 +71,7 @@ BAD_YAML: dict[str, tuple[Content, str]] = {
     ("written", "fixes"),
     [
         ("/home/me/ds/images/val", ["Write 'images/val', which this archive has"]),
-        ("[/a/images/val, 'D:\\b\\images\\train']", ["Write 'images/val', which", "Write 'images/train', which"]),
+        ("[/a/images/val, 'D:\\b\\images\\day']", ["Write 'images/val', which", "Write 'images/day', which"]),
         ("/home/me/val.txt", ["Write 'val.txt', which this archive has"]),
         (f"{'/a' * 50_000}/images/val", ["Write 'images/val', which this archive has"]),
         ("/home/me/photos", ["Write the path from data.yaml to the images, such as 'val: images/val'"]),
@@ -82,10 +82,21 @@ BAD_YAML: dict[str, tuple[Content, str]] = {
 def test_a_path_of_another_machine_is_refused_with_the_one_that_is_meant(
     tmp_path: Path, written: str, fixes: list[str]
 ) -> None:
-    report = check(tmp_path, good(yaml=TAIL.replace("images/val", written)) | {"val.txt": "images/val/b.jpg"})
+    more = {"val.txt": "images/val/b.jpg", "images/day/c.txt": ""}
+    report = check(tmp_path, good(yaml=TAIL.replace("images/val", written)) | more)
     told = [finding.message for finding in report.findings if finding.code == "yaml-path"]
     assert len(told) == len(fixes)
     assert all(fix in message for fix, message in zip(fixes, told, strict=True))
+
+
+def test_a_path_of_another_machine_is_not_corrected_to_what_another_split_means(tmp_path: Path) -> None:
+    """Its author would have the same images in train and in val."""
+    paths = TAIL.replace("images/train", "/home/me/train/images").replace("images/val", "/home/me/val/images")
+    report = check(tmp_path, good(yaml=paths))
+    told = [finding.message for finding in report.findings if finding.code == "yaml-path"]
+    assert len(told) == 2
+    for split, message in zip(("train", "val"), told, strict=True):
+        assert f"such as '{split}: images/{split}'" in message
 
 
 def test_a_list_of_absolute_names_says_how_to_write_them(tmp_path: Path) -> None:

@@ -423,6 +423,42 @@ def test_splits_at_paths_of_another_machine_are_those_of_the_archive_and_it_is_t
     assert summary.changes == {"not kept: what data.yaml says, of which the check says yaml-path": 1}
 
 
+@pytest.mark.parametrize(
+    ("paths", "folders", "kept", "taken"),
+    [
+        # Neither path is there but for its last folder, which both have.
+        ({"train": "/ds/train/images", "val": "/ds/val/images"}, ("images/train", "images/val"), True, []),
+        # That of test holds the images of the others.
+        (
+            {"train": "/ds/images/train", "val": "/ds/images/val", "test": "/ds/test/images"},
+            ("images/train", "images/val"),
+            True,
+            ["images/train", "images/val"],
+        ),
+        # Another split means that folder, and does so by its own path.
+        ({"train": "pics", "val": "/ds/val/pics"}, ("pics/day", "pics/night"), False, []),
+        ({"train": "/ds/pics", "val": "/ds/pics"}, ("pics/day", "pics/night"), False, []),
+    ],
+)
+def test_an_end_that_two_splits_have_in_common_tells_the_split_of_neither(
+    paths: dict[str, str], folders: tuple[str, str], kept: bool, taken: list[str]
+) -> None:
+    """The folders of the images tell it, if they are named for their splits."""
+    files: Files = {"data.yaml": yaml.safe_dump(paths | {"names": ["cat"]})}
+    for at in range(9):
+        folder = folders[at >= 6]
+        files |= {f"{folder}/{at}.jpg": jpeg(at), f"{folder.replace('images', 'labels')}/{at}.txt": f"0 {BOX}"}
+    summary, _, _ = imported(files)
+    assert summary.changes["not kept: what data.yaml says, of which the check says yaml-path"] >= 1
+    assert [note.partition("It is taken as ")[2] for note in summary.notes if "a path of this archive" in note] == [
+        f"'{own}', which this archive has." for own in taken
+    ]
+    assert any("of the source stay (9 images)" in note for note in summary.notes) == kept
+    assert sum(summary.images.values()) == 9
+    if kept:
+        assert summary.images == {"train": 6, "val": 3}
+
+
 @pytest.mark.parametrize(("described", "notes"), [({}, 1), ({"task": "segment"}, 0), ({"task": "obb"}, 0)])
 def test_rows_of_four_corners_are_outlines_unless_something_says_that_they_are_rotated_boxes(
     described: dict[str, str], notes: int
