@@ -27,7 +27,7 @@ def monitor_model(model_name: ModelName, monitoring: MonitoringParams = Monitori
         if len(window.found) < monitoring.min_images:
             few = f"{len(window.found)} of {monitoring.min_images} images in {monitoring.days:g} days"
             told = filter(None, [f"{title} has answered too few images: {few}", " ".join(window.remarks)])
-            return outcome.completed(". ".join(told), outcome.NOTHING_NEW)
+            return outcome.completed(". ".join(told), TOO_FEW)
         reference = references.find_reference(version, folder)
         if reference is None:
             sample = references.fetch_sample(version, folder)

@@ -68,7 +68,7 @@ def test_darkness_is_told_once_with_pictures(name: str, monkeypatch: Any) -> Non
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(events, "emit", lambda kind, *_, payload, **__: told.append({"kind": kind, **payload}))
     state: State = monitor_model(name, monitoring=PARAMS, return_state=True)
-    assert state.name == "Nothing new"
+    assert state.name == "Too few images"
     assert "has answered too few images: 0 of 10 images in 7 days" in str(state.message)
 
     inference = {"confidence": 0.01, "annotate": False}
@@ -106,7 +106,7 @@ def test_images_that_people_are_to_correct_are_not_what_the_model_gets_to_see(na
         run: State = run_inference(name, inputs, inference=inference, return_state=True)
     assert run.is_completed(), run.message
     state: State = monitor_model(name, monitoring=PARAMS, return_state=True)
-    assert state.name == "Nothing new", state.message
+    assert state.name == "Too few images", state.message
     assert (
         "has answered too few images: 0 of 10 images in 7 days. Runs of inference that are left out: 1. Their"
         in str(state.message)

@@ -28,7 +28,7 @@ VERSION = ModelVersion(name="cats", version=1, run_id="", task="detect", image_s
     [
         (100, 80, ("Drifted", "image size drifted")),
         (16, 80, ("Too few images", "it has 16 validation images, and 50 are needed")),
-        (16, 12, ("Nothing new", "cats version 1 has answered too few images: 12 of 50 images in 7 days")),
+        (16, 12, ("Too few images", "cats version 1 has answered too few images: 12 of 50 images in 7 days")),
     ],
 )
 def test_a_monitoring_that_could_not_compare_does_not_end_as_if_all_were_well(
