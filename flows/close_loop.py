@@ -18,7 +18,7 @@ from tasks.parameters import (
     ServingParams,
     ValidationPolicy,
 )
-from tasks.pipelines.session import pipeline_session
+from tasks.pipelines.session import NOBODY_ASKED, pipeline_session
 
 
 @flow
@@ -46,12 +46,15 @@ def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it sta
     selection = selection.with_version(labelling.version)
     with pipeline_session(model_name) as pipeline:
         pipeline.require_versions(selection)
+        pipeline.require_training(base_model, [*archives, *pipeline.find_reviewed()], promotion.gold, policy)
         labelled = pipeline.label(inputs, labelling)
-        reviewed = pipeline.review([labelled.uncertain], selection, review) if labelled.uncertain else None
-        new = [archive for archive in (labelled.archive, reviewed) if archive]
+        reviewed = pipeline.review([labelled.uncertain], selection, review) if labelled.uncertain else NOBODY_ASKED
+        new = [made.archive for made in (labelled, reviewed) if made.archive]
         if not new:
-            return outcome.completed(f"{model_name} has nothing to learn from these images", "Nothing new")
-        pipeline.choose_archives([*archives, *pipeline.find_reviewed(), *new])
-        like_champion = pipeline.train_as_champion(base_model, training, merge, promotion.gold)
-        renewed = pipeline.renew_champion(policy, serving, **like_champion, promotion=promotion)
+            told = f"{labelled.sentence}. {reviewed.sentence}"
+            return outcome.completed(f"There is nothing for {model_name} to learn: {told}", "Nothing to learn")
+        pipeline.choose_archives([*archives, *pipeline.find_reviewed(), *new], promotion.gold)
+        pipeline.check_archives(policy)
+        like_champion = pipeline.train_as_champion(base_model, training, merge)
+        renewed = pipeline.renew_champion(serving, policy=policy, **like_champion, promotion=promotion)
     return outcome.completed(renewed.sentence, None if renewed.is_deployed else "Not better")

@@ -40,8 +40,9 @@ def run_pipeline(  # noqa: PLR0913, PLR0917 - all that the flows take which it s
     """
     with pipeline_session(model_name) as pipeline:
         pipeline.choose_archives(archives)
+        pipeline.check_archives(policy)
         renewed = pipeline.renew_champion(
-            policy, serving, base_model=base_model, training=training, merge=merge, promotion=promotion
+            serving, policy=policy, base_model=base_model, training=training, merge=merge, promotion=promotion
         )
         if not renewed.is_deployed:
             return outcome.completed(renewed.sentence, "Not better")

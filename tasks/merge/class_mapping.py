@@ -81,17 +81,22 @@ def find_unknown_renames(archives: Sequence[str], names: Sequence[Sequence[str]]
 
 
 def bind_renames(
-    renames: Renames, archives: Mapping[str, Sequence[str]], merged: Sequence[str]
+    renames: Renames,
+    archives: Mapping[str, Sequence[str]],
+    others: Mapping[str, Sequence[str]],
+    merged: Sequence[str],
 ) -> dict[str, str | None]:
     """Return renames with the same effect on archives of an earlier merge, and none on the names that came of it.
 
-    `archives` are those of the earlier merge that are merged again, with the classes of each, and `merged` the class
-    names that it gave. What a model has labelled since, or a person for it, has these names: a rename that would change
-    them once more is bound to the archives that it was made for. One of a class that none of these has is left out.
+    `archives` are those of the earlier merge that are merged again, with the classes of each, `others` those that are
+    merged with them, and `merged` the class names that it gave. What a model has labelled since, or a person for it,
+    has these names: a rename that would change them once more is bound to the archives that it was made for. One of a
+    class that no archive has is left out.
     """
-    unknown = find_unknown_renames([*archives], [*archives.values()], renames)
+    present = {**archives, **others}
+    unknown = find_unknown_renames([*present], [*present.values()], renames)
     kept = {written: target for written, target in renames.items() if written not in unknown}
-    fold = _Folding([*archives.values(), merged])
+    fold = _Folding([*present.values(), merged])
     everywhere = _table(kept, fold)
     bound: dict[str, str | None] = {}
     for name in merged:

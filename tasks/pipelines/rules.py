@@ -1,9 +1,10 @@
 """Which archives a pipeline trains on, and when it is done with a run that it started."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Literal, Self
 
 from tasks.dataset_watch.rules import idempotency_key
 from tasks.errors import StudioError, safe_repr
@@ -32,16 +33,41 @@ class ChosenArchive:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PipelinePlan:
+    """The archives that a pipeline trains on, and the one that it only measures on, if any."""
+
+    archives: tuple[ChosenArchive, ...] = ()
+    gold: ChosenArchive | None = None
+
+    @property
+    def all(self) -> tuple[ChosenArchive, ...]:
+        """All of them, the gold archive last."""
+        return (*self.archives, self.gold) if self.gold else self.archives
+
+    def to_json(self) -> bytes:
+        """Return it as a document."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, document: bytes) -> Self:
+        """Return what `to_json` wrote, of this release or of an earlier one, which has no gold archive in it."""
+        kept = json.loads(document)
+        gold = kept.get("gold")
+        archives = tuple(ChosenArchive(**each) for each in kept["archives"])
+        return cls(archives=archives, gold=ChosenArchive(**gold) if gold else None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What one entry of `archives` stands for; `fault` says why it stands for nothing."""
+    """What one entry of `archives`, or `promotion.gold`, stands for; `fault` says why it stands for nothing."""
 
     entry: str
-    kind: Literal["name", "glob", "champion"]
+    kind: Literal["name", "glob", "champion", "gold"]
     archives: tuple[ChosenArchive, ...] = ()
     fault: str = ""
 
 
-def choose_archives(selections: Sequence[Selection]) -> tuple[ChosenArchive, ...]:
+def choose_archives(selections: Sequence[Selection]) -> PipelinePlan:
     """Return all archives, each once, in the order of the entries.
 
     Globs and the champion's archives may overlap with other entries; who names an archive twice has made a mistake.
@@ -52,14 +78,15 @@ def choose_archives(selections: Sequence[Selection]) -> tuple[ChosenArchive, ...
     """
     faults = [each.fault for each in selections if each.fault]
     faults += _find_repeated(selections)
-    chosen = {archive.name: archive for each in selections for archive in each.archives}
+    chosen = {archive.name: archive for each in selections for archive in each.archives if each.kind != "gold"}
+    gold = next((archive for each in selections for archive in each.archives if each.kind == "gold"), None)
     if len(chosen) > MAX_ARCHIVES:
         faults.append(
             f"Expected at most {MAX_ARCHIVES} archives, found {len(chosen):,}. Name fewer, or pack them together."
         )
     if faults:
         raise PipelineError(" ".join(faults))
-    return tuple(chosen.values())
+    return PipelinePlan(archives=tuple(chosen.values()), gold=gold)
 
 
 def _find_repeated(selections: Iterable[Selection]) -> list[str]:

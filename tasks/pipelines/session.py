@@ -1,6 +1,6 @@
 """A pipeline that goes on: the runs that it starts, and its page."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from tasks.orchestration.flow_runs import call_when_cancelled
 from tasks.parameters import MergePolicy, Parameters, SelectionParams, TrainingParams, ValidationPolicy
 from tasks.pipelines import steps
 from tasks.pipelines.report import Stage, pipeline_markdown
-from tasks.pipelines.rules import ChosenArchive, PipelineError, invalid_message
+from tasks.pipelines.rules import ChosenArchive, PipelineError, PipelinePlan, invalid_message
 from tasks.review.asked_images import REVIEWED, list_reviewed_archives, loop_folder
 from tasks.review.rounds import NOTHING_REVIEWED
 from tasks.settings import Settings
@@ -43,11 +43,23 @@ NO_CHAMPION = ChampionTraining(
 class LabelledImages:
     """The archive of what a model has labelled, None if it was sure of nothing, and the input that lists the rest.
 
-    `uncertain` is None if it was sure of everything.
+    `uncertain` is None if it was sure of everything; `sentence` says what became of the images.
     """
 
     archive: str | None
     uncertain: str | None
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewedImages:
+    """The archive of what people have corrected, None if nothing was chosen or kept; `sentence` says what or why."""
+
+    archive: str | None
+    sentence: str
+
+
+NOBODY_ASKED = ReviewedImages(archive=None, sentence="there is no image to ask people about")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,39 +75,43 @@ class PipelineSession:
 
     def __init__(self, model_name: str) -> None:
         self.model_name = model_name
-        self.archives: tuple[ChosenArchive, ...] = ()
+        self.plan = PipelinePlan()
+        self._checks: dict[str, UUID] = {}  # of the archives that are valid, by their names
         self._run = flow_run_id()
         self._runs = AwaitedRuns(self._show)
         self._page = UpdatedPage("pipeline", "The runs of this pipeline")
 
-    def choose_archives(self, entries: Sequence[str]) -> None:
-        """Choose what the pipeline trains on.
+    def choose_archives(self, entries: Sequence[str], gold: str | None = None) -> None:
+        """Choose what the pipeline trains on, and the archive that it only measures on.
 
         Raises:
-            StudioError: An entry of `archives` stands for nothing, or an archive is named twice.
+            StudioError: An entry of `archives` or `gold` stands for nothing, or an archive is named twice.
         """
-        self.archives = steps.plan_archives(self._run, self.model_name, entries)
-        log_step("%d archives: %s", len(self.archives), ", ".join(each.name for each in self.archives[:10]))
-        self._show()
+        self._take(steps.plan_archives(self._run, self.model_name, entries, gold))
+
+    def require_training(
+        self, base_model: str | None, entries: Sequence[str], gold: str | None, policy: ValidationPolicy
+    ) -> None:
+        """Check what a training would begin from and train on, before anything is labelled; what is chosen stays so.
+
+        Raises:
+            StudioError: The base model is not there, an entry of `archives` or `gold` stands for nothing, or an archive
+                is named twice or not valid.
+        """
+        if not steps.has_chosen(self._run):
+            steps.require_base_model(base_model or self._find_champion().base_model)
+            self._take(steps.find_archives(self.model_name, entries, gold))
+            self.check_archives(policy)
 
     def check_archives(self, policy: ValidationPolicy) -> None:
-        """Have each archive checked, unless these bytes were checked under this policy.
+        """Have each archive checked, unless these bytes were checked under this policy; for gold it is the default.
 
         Raises:
             PipelineError: Archives are not valid; it links their reports.
         """
-        done = self._find_done(policy)
-        waiting = [archive for archive in self.archives if archive.name not in done]
-        checks: dict[str, UUID] = {}
-        while waiting or not self._runs.are_over(checks.values()):
-            while waiting and sum(not self._runs.is_over(run) for run in checks.values()) < CHECKS_AT_ONCE:
-                archive = waiting.pop(0)
-                parameters = {"archive": archive.name, "policy": policy}
-                checks[archive.name] = self._runs.start(
-                    f"check {archive.name}", "validate-dataset", parameters, archive.check_key(policy)
-                )
-            self._runs.poll()
-        self._require_valid(checks)
+        self._check(self.plan.archives, policy)
+        if self.plan.gold:
+            self._check([self.plan.gold], ValidationPolicy())  # as train-model does
 
     def train(self, **parameters: Any) -> TrainedVersion:  # noqa: ANN401 - those of train_model
         """Return the version that a training on the archives made, which may have been refused.
@@ -103,7 +119,7 @@ class PipelineSession:
         Raises:
             StudioError: The training failed.
         """
-        names = [archive.name for archive in self.archives]
+        names = [archive.name for archive in self.plan.archives]
         run = self._do(f"train {self.model_name}", "train-model", {"archives": names, **parameters}, "train")
         return find_trained_version(self.model_name, str(run.id))
 
@@ -145,12 +161,11 @@ class PipelineSession:
         parameters = {"inputs": list(inputs), "archive": archive, "labelling": labelling}
         run = self._do(f"label with {self.model_name}", "label-images", parameters, "label")
         labelled = None if run.state == NOTHING_LABELLED else steps.require_archive(archive)
-        return LabelledImages(archive=labelled, uncertain=steps.find_listed_images(str(run.id)))
+        uncertain = steps.find_listed_images(str(run.id))
+        return LabelledImages(archive=labelled, uncertain=uncertain, sentence=run.message)
 
-    def review(self, inputs: Sequence[str], selection: BaseModel, review: BaseModel) -> str | None:
+    def review(self, inputs: Sequence[str], selection: BaseModel, review: BaseModel) -> ReviewedImages:
         """Return the archive of the images from which most is learnt, when people have corrected their labels.
-
-        It is None if no image was chosen, or none of them was kept.
 
         Raises:
             StudioError: It failed, nobody has answered, or its archive is gone.
@@ -161,10 +176,11 @@ class PipelineSession:
         listed = steps.find_listed_images(str(chosen.id))
         if listed is None:
             log_step("no image was chosen: nobody is asked")
-            return None
+            return ReviewedImages(archive=None, sentence=chosen.message)
         parameters = {"inputs": [listed], "archive": archive, "review": review}
         reviewed = self._do(f"review for {self.model_name}", "review-images", parameters, "review")
-        return None if reviewed.state == NOTHING_REVIEWED else steps.require_archive(archive)
+        corrected = None if reviewed.state == NOTHING_REVIEWED else steps.require_archive(archive)
+        return ReviewedImages(archive=corrected, sentence=reviewed.message)
 
     def find_reviewed(self) -> list[str]:
         """Return what stands for the archives that people have reviewed in loops of this model; empty without any.
@@ -181,36 +197,31 @@ class PipelineSession:
         base_model: str | None,
         training: TrainingParams | None,
         merge: MergePolicy | None,
-        gold: str | None,
     ) -> dict[str, Any]:
-        """Return these as `train` takes them: what is not given is as the champion was trained.
+        """Return these as `train` takes them: what is not given is as the champion was trained. Archives are checked.
 
         Raises:
             TrackingError: MLflow cannot be reached.
+            StorageError: The report of a check is gone, or the object store does not answer.
         """
-        champion = find_champion_training(self.model_name) or NO_CHAMPION
+        champion = self._find_champion()
         base = base_model or champion.base_model
         chosen = champion.training.model_copy(update=_given(training))
         guessed = f", with defaults: {champion.guessed}" if champion.guessed else ""
         log_step("training will start from %s, %d epochs at %d pixels%s", base, chosen.epochs, chosen.imgsz, guessed)
-        merged = champion.merge_again({archive.name for archive in self.archives} | {gold or ""})
+        read = self.plan.all if champion.merge.classes else ()
+        merged = champion.merge_again(steps.read_class_names({each.name: self._checks[each.name] for each in read}))
         if left_out := champion.merge.classes.keys() - merged.classes.keys():
-            log_step("none of these archives has the classes %s, which were renamed before", sorted(left_out))
+            log_step("no archive needs the new names of %s, which the champion's archives needed", sorted(left_out))
         return {"base_model": base, "training": chosen, "merge": merged.model_copy(update=_given(merge))}
 
-    def renew_champion(
-        self,
-        policy: ValidationPolicy,
-        serving: BaseModel,
-        **training: Any,  # noqa: ANN401
-    ) -> RenewedChampion:
-        """Check the archives, train on them, and serve the new version if it is better; `training` as `train` takes it.
+    def renew_champion(self, serving: BaseModel, **training: Any) -> RenewedChampion:  # noqa: ANN401
+        """Train on the archives, and serve the new version if it is better; `training` as `train` takes it.
 
         Raises:
-            StudioError: An archive is not valid, or the training or the deployment failed.
+            StudioError: The training or the deployment failed.
         """
-        self.check_archives(policy)
-        version = self.train(policy=policy, **training)
+        version = self.train(**training)
         if not version.promoted:
             sentence = f"{self.model_name} version {version.number} is not deployed: {version.reason}"
             return RenewedChampion(sentence=sentence, is_deployed=False)
@@ -220,14 +231,38 @@ class PipelineSession:
         """Cancel the runs that this pipeline has started, in whichever attempt; a check of somebody else goes on."""
         self._runs.cancel()
 
-    def _find_done(self, policy: ValidationPolicy) -> Collection[str]:
-        """The names of the archives that have a verdict, whoever asked for it; their runs are shown if they are known.
+    def _find_champion(self) -> ChampionTraining:
+        found: ChampionTraining | None = find_champion_training(self.model_name)
+        return found or NO_CHAMPION
+
+    def _take(self, plan: PipelinePlan) -> None:
+        self.plan = plan
+        log_step("%d archives: %s", len(plan.archives), ", ".join(each.name for each in plan.archives[:10]))
+        self._show()
+
+    def _check(self, archives: Sequence[ChosenArchive], policy: ValidationPolicy) -> None:
+        done = self._find_done(archives, policy)
+        waiting = [archive for archive in archives if archive.name not in done]
+        checks: dict[str, UUID] = {}
+        while waiting or not self._runs.are_over(checks.values()):
+            while waiting and sum(not self._runs.is_over(run) for run in checks.values()) < CHECKS_AT_ONCE:
+                archive = waiting.pop(0)
+                parameters = {"archive": archive.name, "policy": policy}
+                checks[archive.name] = self._runs.start(
+                    f"check {archive.name}", "validate-dataset", parameters, archive.check_key(policy)
+                )
+            self._runs.poll()
+        self._require_valid(checks)
+        self._checks |= {**done, **checks}
+
+    def _find_done(self, archives: Sequence[ChosenArchive], policy: ValidationPolicy) -> dict[str, UUID]:
+        """The runs that have found archives valid, whoever asked for it, by their names; they are shown if known.
 
         Nobody has noted under which policy that was: so another policy than the default has no verdict yet.
         """
         if policy != ValidationPolicy():
-            return ()
-        done = steps.find_valid_checks(self.archives)
+            return {}
+        done: dict[str, UUID] = steps.find_valid_checks(archives)
         self._runs.know({run: f"check {name}" for name, run in done.items()})
         return done
 
@@ -251,7 +286,8 @@ class PipelineSession:
 
     def _show(self) -> None:
         stages = [Stage(title=title, run=self._runs.states[run]) for run, title in self._runs.titles.items()]
-        names = [archive.name for archive in self.archives]
+        gold = [f"{self.plan.gold.name}, only to measure on"] if self.plan.gold else []
+        names = [*(archive.name for archive in self.plan.archives), *gold]
         self._page(pipeline_markdown(names, stages, Settings().addresses, datetime.now(UTC)))
 
 

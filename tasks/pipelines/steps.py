@@ -1,8 +1,8 @@
 """Steps of pipelines on the object store: their archives, chosen once, and what the runs that they start have left."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 from tasks.dataset.findings import Verdict
@@ -14,6 +14,7 @@ from tasks.parameters import SelectionParams
 from tasks.pipelines.rules import (
     CHAMPION_ARCHIVES,
     ChosenArchive,
+    PipelinePlan,
     Selection,
     choose_archives,
 )
@@ -22,31 +23,58 @@ from tasks.storage.globs import compile_glob, fixed_prefix
 from tasks.storage.object_names import Bucket, S3Uri
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.ranged_reads import ObjectChangedError, head_object
-from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
+from tasks.storage.s3_client import SHORT_OUTAGE, TRANSFERS, StorageError
 from tasks.storage.steps import object_name
 from tasks.tracking import registry
+from tasks.tracking.mlflow_client import TrackingError
 from tasks.tracking.trained_versions import find_champion_archives
+from tasks.training.base_models import require_official
 from tasks.validation.check_records import read_checks
 
-_RUNS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE)
+_RUNS, _BASE_MODELS = ObjectStore(Bucket.RUNS, SHORT_OUTAGE), ObjectStore(Bucket.BASE_MODELS, SHORT_OUTAGE)
 _UPLOAD = "Upload it with `studio upload x.zip`, or correct the name."
 
 
 @retried_step
-def plan_archives(flow_run: str, model_name: str, entries: Sequence[str]) -> tuple[ChosenArchive, ...]:
+def plan_archives(flow_run: str, model_name: str, entries: Sequence[str], gold: str | None = None) -> PipelinePlan:
     """Return the archives of a pipeline, which are chosen once: a retry trains on what its first attempt chose.
 
     Raises:
-        PipelineError: An entry stands for nothing, or an archive is named twice.
+        PipelineError: An entry or `gold` stands for nothing, or an archive is named twice.
         StorageError: The object store does not answer.
     """
-    plan = f"{flow_run}/pipeline.json"
+    plan = _plan_key(flow_run)
     stored = _RUNS.get(plan)
     if stored is None:
-        chosen = choose_archives([_select(entry, model_name) for entry in entries])
-        _RUNS.put_if_absent(plan, json.dumps({"archives": [asdict(each) for each in chosen]}).encode())
+        _RUNS.put_if_absent(plan, find_archives.fn(model_name, entries, gold).to_json())
         stored = _RUNS.read_text(plan).encode()
-    return tuple(ChosenArchive(**each) for each in json.loads(stored)["archives"])
+    return PipelinePlan.from_json(stored)
+
+
+@retried_step
+def find_archives(model_name: str, entries: Sequence[str], gold: str | None) -> PipelinePlan:
+    """Return the archives that a pipeline would choose now.
+
+    Raises:
+        PipelineError: An entry or `gold` stands for nothing, or an archive is named twice.
+        StorageError: The object store does not answer.
+    """
+    measured = [_select_gold(gold)] if gold else []
+    return choose_archives([*(_select(entry, model_name) for entry in entries), *measured])
+
+
+@retried_step
+def has_chosen(flow_run: str) -> bool:
+    """Return whether a pipeline has chosen its archives, in whichever attempt.
+
+    Raises:
+        StorageError: The object store does not answer.
+    """
+    return _RUNS.exists(_plan_key(flow_run))
+
+
+def _plan_key(flow_run: str) -> str:
+    return f"{flow_run}/pipeline.json"
 
 
 def loop_archive(model_name: str, flow_run: str, kind: str = "") -> str:
@@ -97,6 +125,22 @@ def require_versions(model_name: str, selection: SelectionParams) -> None:
 
 
 @retried_step
+def require_base_model(name: str) -> None:
+    """Check that train-model will find a base model: a version, a file in bucket base-models, or an official model.
+
+    Raises:
+        BaseModelError: It is none of these, or nothing can be trained from it.
+        StudioError: There is no such version, or MLflow or the object store cannot be reached.
+    """
+    if address := registry.ADDRESS.fullmatch(name):
+        registry.find_version.fn(address["name"], int(address["version"]) if address["version"] else address["alias"])
+        return
+    stored = object_name(name, Bucket.BASE_MODELS)
+    if stored.bucket != Bucket.BASE_MODELS or not _BASE_MODELS.exists(stored.key):
+        require_official(name)
+
+
+@retried_step
 def find_valid_checks(archives: Sequence[ChosenArchive]) -> dict[str, UUID]:
     """Return the flow runs that have found these very bytes valid, by the names of the archives.
 
@@ -115,6 +159,21 @@ def find_valid_checks(archives: Sequence[ChosenArchive]) -> dict[str, UUID]:
     }
 
 
+@retried_step
+def read_class_names(checks: Mapping[str, UUID]) -> dict[str, tuple[str, ...]]:
+    """Return what archives call their classes, by the flow runs that have found them valid.
+
+    Raises:
+        StorageError: A report is gone, or the object store does not answer.
+    """
+
+    def read(check: UUID) -> tuple[str, ...]:
+        return tuple(json.loads(_RUNS.read_text(f"{check}/report.json"))["statistics"]["class_names"])
+
+    with ThreadPoolExecutor(TRANSFERS) as pool:
+        return dict(zip(checks, pool.map(read, checks.values()), strict=True))
+
+
 def report_address(check: str) -> str:
     """Return the address of the report of a check, given by its flow run."""
     return _RUNS.presigned_url(f"{check}/report.html")
@@ -123,10 +182,22 @@ def report_address(check: str) -> str:
 def _select(entry: str, model_name: str) -> Selection:
     try:
         return _select_champion(model_name) if entry == CHAMPION_ARCHIVES else _select_objects(entry)
-    except StorageError as error:
+    except (StorageError, TrackingError) as error:
         if error.transient:
             raise
         return Selection(entry=entry, kind="name", fault=str(error))
+
+
+def _select_gold(gold: str) -> Selection:
+    try:
+        name = object_name(gold, Bucket.DATASETS)
+        exact = _head(name)
+    except StorageError as error:
+        if error.transient:
+            raise
+        return Selection(entry=gold, kind="gold", fault=str(error))
+    fault = "" if exact else f"Expected the archive of promotion.gold at {name}, found none. {_UPLOAD}"
+    return Selection(entry=gold, kind="gold", archives=(exact,) if exact else (), fault=fault)
 
 
 def _select_objects(entry: str) -> Selection:
@@ -155,8 +226,8 @@ def _select_champion(model_name: str) -> Selection:
     names = find_champion_archives.fn(model_name)
     if names is None:
         fault = (
-            f"Expected {model_name!r} to have a champion for {CHAMPION_ARCHIVES}, found none. Name archives in a first "
-            "pipeline, which makes one."
+            f"Expected {model_name!r} to have a champion for {CHAMPION_ARCHIVES}, found none. Name archives instead: "
+            "the version that is trained on them can become the champion."
         )
         return Selection(entry=CHAMPION_ARCHIVES, kind="champion", fault=fault)
     found = {name: _head(object_name(name, Bucket.DATASETS)) for name in names}

@@ -1,7 +1,7 @@
 """What a training left in MLflow: its version and the decision about it, its arguments, the champion's archives."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,27 +27,29 @@ class TrainedVersion:
 class ChampionTraining:
     """What the champion was trained from, and how; `guessed` says what of this nobody has kept, and is else empty.
 
-    `merge` is how its archives became one dataset, `archives` what each of them calls its classes, and `class_names`
-    what the champion calls them.
+    `merge` is how its archives became one dataset, `archives` their names, empty if nobody has kept them, and
+    `class_names` what the champion calls their classes.
     """
 
     base_model: str
     training: TrainingParams
     merge: MergePolicy
-    archives: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    archives: frozenset[str] = frozenset()
     class_names: tuple[str, ...] = ()
     guessed: str = ""
 
-    def merge_again(self, archives: Collection[str]) -> MergePolicy:
-        """Return how to merge these archives as the champion's were merged.
+    def merge_again(self, archives: Mapping[str, Sequence[str]]) -> MergePolicy:
+        """Return how to merge these archives, with the classes of each, as the champion's were merged.
 
         What it, or a person for it, has labelled since has its class names already, and keeps them. Of a champion of an
-        earlier release nobody knows what its archives call their classes: its renames are taken as they are.
+        earlier release nobody knows which archives had these names: its renames are taken as they are.
         """
         if not self.archives:
             return self.merge
-        again = {archive: names for archive, names in self.archives.items() if archive in archives}
-        return self.merge.model_copy(update={"classes": bind_renames(self.merge.classes, again, self.class_names)})
+        again = {archive: names for archive, names in archives.items() if archive in self.archives}
+        others = {archive: names for archive, names in archives.items() if archive not in self.archives}
+        renames = bind_renames(self.merge.classes, again, others, self.class_names)
+        return self.merge.model_copy(update={"classes": renames})
 
 
 @retried_step
@@ -89,8 +91,8 @@ def find_champion_archives(model_name: str) -> tuple[str, ...] | None:
     archives = tuple(archives_of(champion.tags))
     if not archives:
         raise TrackingError(
-            f"Expected {model_name} version {champion.version} to carry tag archives; found {sorted(champion.tags)}. "
-            "It was not registered by train-model: name its archives instead of champion+."
+            f"Expected {model_name} version {champion.version} to name the archives of its training, found none: "
+            "train-model has not registered it. Name archives that people have labelled instead of champion+."
         )
     return archives
 
@@ -117,7 +119,7 @@ def find_champion_training(model_name: str) -> ChampionTraining | None:
             base_model=base,
             training=training,
             merge=merge,
-            archives=_read_archive_classes(champion),
+            archives=_read_archives(champion),
             class_names=champion.class_names,
         )
     except TrackingError as error:
@@ -150,10 +152,9 @@ def read_policies(version: ModelVersion) -> tuple[TrainingParams, MergePolicy]:
     )
 
 
-def _read_archive_classes(version: ModelVersion) -> dict[str, list[str]]:
-    """Return what each archive of the training that made a version calls its classes."""
-    kept: dict[str, list[str]] = _read_artifact(version, PLAN_ARTIFACT).get("archive_class_names", {})
-    return kept
+def _read_archives(version: ModelVersion) -> frozenset[str]:
+    """Return the archives whose classes the plan of a version's merge names, also that of its gold archive."""
+    return frozenset(_read_artifact(version, PLAN_ARTIFACT).get("archive_class_names", {}))
 
 
 def _read_artifact(version: ModelVersion, artifact: str) -> dict[str, Any]:

@@ -44,15 +44,21 @@ QUICK_LOOP: dict[str, Any] = {
 
 
 def store_data(name: str, folder: Path) -> None:
-    """Let version 1 of a model be trained on an archive that is there, and right in validation; store images."""
+    """Store images for a loop with a model that `store_archive` lets have one."""
+    store_archive(name, folder)
+    store = boto3.client("s3")
+    for number, picture in enumerate(registered.pictures(IMAGES)):
+        body = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
+        store.put_object(Bucket="media", Key=f"{name}/{number:02d}.jpg", Body=body)
+
+
+def store_archive(name: str, folder: Path) -> None:
+    """Let version 1 of a model be trained on an archive that is there, and right in validation."""
     keep_validation(registry.find_version.fn(name, 1), all_right(demo_data.CLASSES))
     store, first = boto3.client("s3"), f"{name}-first.zip"
     plan = ArchivePlan(name=first, classes=demo_data.CLASSES, train=16, val=6, seed=4)
     store.upload_file(str(demo_data.write_archive(plan, folder)), "datasets", first)
     MlflowClient().set_model_version_tag(name, "1", "archives", json.dumps({first: "0" * 64}))
-    for number, picture in enumerate(registered.pictures(IMAGES)):
-        body = cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
-        store.put_object(Bucket="media", Key=f"{name}/{number:02d}.jpg", Body=body)
 
 
 def start(name: str) -> UUID:

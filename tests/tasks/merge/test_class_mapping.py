@@ -277,7 +277,24 @@ def test_what_has_the_names_of_an_earlier_merge_is_not_renamed_again(
     names: Names, renames: Renames, expected: Renames
 ) -> None:
     archives = {f"{letter}.zip": own for letter, own in zip("abcdef", names, strict=False)}
-    assert bind_renames(renames, archives, planned(names, renames).class_names) == expected
+    assert bind_renames(renames, archives, {}, planned(names, renames).class_names) == expected
+
+
+@pytest.mark.parametrize(
+    ("again", "others", "expected"),
+    [
+        ({}, {"new.zip": ["cat"]}, {"cat": "animal"}),
+        ({}, {"since.zip": ["animal"]}, {}),
+        ({}, {"new.zip": ["cat"], "since.zip": ["animal"]}, {"cat": "animal"}),
+        ({"a.zip": ["cat"]}, {"new.zip": ["bird"]}, {"cat": "animal"}),
+        ({}, {"b.zip": ["lynx"]}, {"b.zip:lynx": None}),
+    ],
+)
+def test_a_rename_that_an_archive_needs_is_kept_also_if_the_archive_is_new(
+    again: dict[str, list[str]], others: dict[str, list[str]], expected: Renames
+) -> None:
+    """Else a class that was renamed comes back beside its new name."""
+    assert bind_renames({"cat": "animal", "b.zip:lynx": None}, again, others, ["animal"]) == expected
 
 
 @given(LISTS, st.dictionaries(st.sampled_from([*SPELLINGS, "*"]), st.sampled_from([*SPELLINGS, None]), max_size=6))
@@ -286,8 +303,9 @@ def test_a_merge_with_what_was_labelled_since_gives_each_archive_the_classes_tha
 ) -> None:
     before = planned(names, renames)
     archives = {f"{letter}.zip": own for letter, own in zip("abcdef", names, strict=False)}
-    bound = bind_renames(renames, archives, before.class_names)
-    after = planned([*names, [*before.class_names]], bound)
+    since = [*before.class_names]
+    bound = bind_renames(renames, archives, {"since.zip": since}, since)
+    after = planned([*names, since], bound)
     assert after.class_names == before.class_names
     assert after.class_ids == (*before.class_ids, tuple(range(len(before.class_names))))
-    assert not unknown(names, bound)
+    assert not unknown([*names, since], bound)

@@ -9,6 +9,7 @@ from tasks.parameters import MAX_ARCHIVES, ValidationPolicy
 from tasks.pipelines.rules import (
     ChosenArchive,
     PipelineError,
+    PipelinePlan,
     Selection,
     choose_archives,
     invalid_message,
@@ -43,7 +44,19 @@ def champion(*names: str) -> Selection:
 )
 def test_archives_come_once_in_the_order_of_the_entries(selections: list[Selection], expected: list[str]) -> None:
     """A glob, the champion and a name may overlap."""
-    assert [each.name for each in choose_archives(selections)] == expected
+    assert [each.name for each in choose_archives(selections).archives] == expected
+
+
+def test_the_gold_archive_is_not_trained_on() -> None:
+    gold = Selection(entry="g", kind="gold", archives=archives("g"))
+    chosen = choose_archives([glob("a", "b"), gold])
+    assert (chosen.archives, chosen.gold, chosen.all) == (archives("a", "b"), *archives("g"), archives("a", "b", "g"))
+    assert PipelinePlan.from_json(chosen.to_json()) == chosen
+
+
+def test_a_plan_of_an_earlier_release_is_read() -> None:
+    kept = b'{"archives": [{"name": "a", "etag": "e"}]}'
+    assert PipelinePlan.from_json(kept) == choose_archives([named("a")])
 
 
 def test_every_fault_is_named() -> None:
@@ -54,7 +67,7 @@ def test_every_fault_is_named() -> None:
 
 def test_too_many_archives_are_refused() -> None:
     most = glob(*map(str, range(MAX_ARCHIVES)))
-    assert len(choose_archives([most])) == MAX_ARCHIVES
+    assert len(choose_archives([most]).archives) == MAX_ARCHIVES
     with pytest.raises(PipelineError, match=rf"at most {MAX_ARCHIVES} archives, found {MAX_ARCHIVES + 1}"):
         choose_archives([most, named("one more")])
 
@@ -71,7 +84,7 @@ def test_what_is_chosen_is_what_the_entries_stand_for(found: list[tuple[str, lis
         with pytest.raises(PipelineError, match="named twice"):
             choose_archives(selections)
     else:
-        names = [each.name for each in choose_archives(selections)]
+        names = [each.name for each in choose_archives(selections).archives]
         assert (sorted(names), set(names)) == (sorted(wanted), wanted)
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock, Mock
+from uuid import UUID
 
 import pytest
 
@@ -15,6 +16,7 @@ from flows.run_pipeline import run_pipeline
 from tasks.errors import StudioError
 from tasks.inference.image_lists import ImageList
 from tasks.labelling.labelled_archive import NOTHING_LABELLED
+from tasks.orchestration.outcome import NOTHING_NEW
 from tasks.parameters import (
     LabellingParams,
     MergePolicy,
@@ -24,10 +26,11 @@ from tasks.parameters import (
     ValidationPolicy,
 )
 from tasks.pipelines import session, steps
-from tasks.pipelines.rules import ChosenArchive
+from tasks.pipelines.rules import ChosenArchive, PipelineError, PipelinePlan
 from tasks.review.rounds import NOTHING_REVIEWED
 from tasks.selection.choice import NOTHING_CHOSEN
 from tasks.tracking.mlflow_client import TrackingError
+from tasks.tracking.registry import ADDRESS
 from tasks.tracking.trained_versions import ChampionTraining, TrainedVersion
 
 REVIEWS = "loops/shapes/*-reviewed.zip"
@@ -35,22 +38,36 @@ LIKE_CHAMPION = ChampionTraining(
     base_model="yolo11m.pt",
     training=TrainingParams.model_validate({"imgsz": 1280, "overrides": {"mosaic": 0.5}}),
     merge=MergePolicy.model_validate({"classes": {"cat": "animal", "animal": None}, "partial_labels": "warn"}),
-    archives={"a.zip": ["cat", "animal"], "b.zip": ["kitten"], "gold.zip": ["animal"]},
+    archives=frozenset({"a.zip", "b.zip", "gold.zip"}),
     class_names=("animal",),
 )
+CLASS_NAMES = {"a.zip": ("cat", "animal"), "new.zip": ("cat",), "since.zip": ("animal",), "gold.zip": ("animal",)}
 RENAMED = {"cat": "animal", "animal": "animal", "a.zip:animal": None}  # what is labelled since keeps class animal
+
+
+def labelled(archive: str | None, uncertain: str | None = None) -> session.LabelledImages:
+    return session.LabelledImages(archive=archive, uncertain=uncertain, sentence="5 images")
+
+
+def planned(*names: str, gold: str | None = None) -> PipelinePlan:
+    archives = [ChosenArchive(name=name, etag="1") for name in names]
+    return PipelinePlan(archives=tuple(archives), gold=ChosenArchive(name=gold, etag="1") if gold else None)
 
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     """The session of a pipeline whose parts do nothing; its own decisions are real."""
-    pipeline = MagicMock(spec=session.PipelineSession, model_name="shapes", archives=())
+    pipeline = MagicMock(spec=session.PipelineSession, model_name="shapes", plan=PipelinePlan())
+    pipeline._checks = dict.fromkeys(CLASS_NAMES, UUID(int=0))
     pipeline.renew_champion = partial(session.PipelineSession.renew_champion, pipeline)
     pipeline.find_reviewed = partial(session.PipelineSession.find_reviewed, pipeline)
     monkeypatch.setattr(session, "list_reviewed_archives", lambda model: [f"loops/{model}/0-reviewed.zip"])
+    pipeline._find_champion = partial(session.PipelineSession._find_champion, pipeline)
     pipeline.train_as_champion = partial(session.PipelineSession.train_as_champion, pipeline)
     monkeypatch.setattr(session, "find_champion_training", lambda _: LIKE_CHAMPION)
+    monkeypatch.setattr(steps, "read_class_names", lambda checks: {each: CLASS_NAMES[each] for each in checks})
     monkeypatch.setattr(session, "log_step", lambda *_: None)
+    pipeline.review.return_value = session.ReviewedImages(archive="reviewed.zip", sentence="3 images")
     pipeline.train.return_value = TrainedVersion(number=2, promoted=False, reason="worse")
     pipeline.deploy.return_value.message = "version 2 is served"
     for flow in ("run_pipeline", "close_loop"):
@@ -82,30 +99,37 @@ def test_a_loop_trains_as_its_champion_was_trained_but_for_what_is_named(
     pipeline: MagicMock, given: dict[str, Any], base: str, expected: TrainingParams
 ) -> None:
     """Else a nano at 640 pixels is set against a champion that is larger, and people have worked for it."""
-    pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain=None)
+    pipeline.label.return_value = labelled("labelled.zip")
     inspect.unwrap(close_loop.fn)("shapes", ["street/"], **given)
     chosen = pipeline.train.call_args.kwargs
     assert (chosen["base_model"], chosen["training"]) == (base, expected)
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("plan", "given", "expected"),
     [
-        ({}, MergePolicy(classes=RENAMED, partial_labels="warn")),
-        ({"merge": MergePolicy(partial_labels="mask")}, MergePolicy(classes=RENAMED)),
-        ({"merge": MergePolicy(classes={})}, MergePolicy(partial_labels="warn")),
+        (planned("a.zip"), {}, MergePolicy(classes=RENAMED, partial_labels="warn")),
+        (planned("a.zip"), {"merge": MergePolicy(partial_labels="mask")}, MergePolicy(classes=RENAMED)),
+        (planned("a.zip"), {"merge": MergePolicy(classes={})}, MergePolicy(partial_labels="warn")),
         (
-            {"promotion": PromotionPolicy(gold="gold.zip")},
+            planned("a.zip", gold="gold.zip"),
+            {"promotion": PromotionPolicy(gold="s3://datasets/gold.zip")},
             MergePolicy(classes=RENAMED | {"gold.zip:animal": None}, partial_labels="warn"),
         ),
+        (
+            planned("new.zip", "since.zip"),
+            {},
+            MergePolicy(classes={"cat": "animal", "animal": "animal"}, partial_labels="warn"),
+        ),
+        (planned("since.zip"), {}, MergePolicy(classes={"animal": "animal"}, partial_labels="warn")),
     ],
 )
 def test_a_loop_merges_as_for_its_champion_but_for_what_is_named(
-    pipeline: MagicMock, given: dict[str, Any], expected: MergePolicy
+    pipeline: MagicMock, plan: PipelinePlan, given: dict[str, Any], expected: MergePolicy
 ) -> None:
     """Else classes that were one for the champion are two again, or what people have reviewed is renamed once more."""
-    pipeline.archives = (ChosenArchive(name="a.zip", etag="1"),)
-    pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain=None)
+    pipeline.plan = plan
+    pipeline.label.return_value = labelled("labelled.zip")
     inspect.unwrap(close_loop.fn)("shapes", ["street/"], **given)
     assert pipeline.train.call_args.kwargs["merge"] == expected
 
@@ -114,9 +138,9 @@ def test_a_loop_renames_as_its_champion_did_if_nobody_knows_the_classes_of_its_a
     pipeline: MagicMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plan of a merge of an earlier release does not tell them."""
-    monkeypatch.setattr(session, "find_champion_training", lambda _: replace(LIKE_CHAMPION, archives={}))
-    pipeline.archives = (ChosenArchive(name="a.zip", etag="1"),)
-    pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain=None)
+    monkeypatch.setattr(session, "find_champion_training", lambda _: replace(LIKE_CHAMPION, archives=frozenset()))
+    pipeline.plan = planned("a.zip")
+    pipeline.label.return_value = labelled("labelled.zip")
     inspect.unwrap(close_loop.fn)("shapes", ["street/"])
     assert pipeline.train.call_args.kwargs["merge"] == LIKE_CHAMPION.merge
 
@@ -124,7 +148,7 @@ def test_a_loop_renames_as_its_champion_did_if_nobody_knows_the_classes_of_its_a
 def test_a_loop_without_a_champion_trains_by_the_defaults(pipeline: MagicMock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that is named may label, too."""
     monkeypatch.setattr(session, "find_champion_training", lambda _: None)
-    pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain=None)
+    pipeline.label.return_value = labelled("labelled.zip")
     inspect.unwrap(close_loop.fn)("shapes", ["street/"])
     chosen = pipeline.train.call_args.kwargs
     assert (chosen["base_model"], chosen["training"], chosen["merge"]) == (
@@ -139,7 +163,7 @@ def test_a_loop_without_a_champion_trains_by_the_defaults(pipeline: MagicMock, m
         ("labelled.zip", "run:1", ["champion+", REVIEWS, "labelled.zip", "reviewed.zip"], True, "Completed"),
         ("labelled.zip", None, ["champion+", REVIEWS, "labelled.zip"], False, "Not better"),
         (None, "run:1", ["champion+", REVIEWS, "reviewed.zip"], True, "Completed"),
-        (None, None, None, True, "Nothing new"),
+        (None, None, None, True, "Nothing to learn"),
     ],
 )
 def test_a_loop_learns_from_what_the_model_is_sure_of_and_from_all_that_people_corrected(
@@ -150,8 +174,7 @@ def test_a_loop_learns_from_what_the_model_is_sure_of_and_from_all_that_people_c
     promoted: bool,
     state: str,
 ) -> None:
-    pipeline.label.return_value = session.LabelledImages(archive=archive, uncertain=uncertain)
-    pipeline.review.return_value = "reviewed.zip"
+    pipeline.label.return_value = labelled(archive, uncertain)
     pipeline.train.return_value = TrainedVersion(number=2, promoted=promoted, reason="worse")
     ended = inspect.unwrap(close_loop.fn)("shapes", ["street/"])
     assert [call.args[0] for call in pipeline.review.call_args_list] == ([[uncertain]] if uncertain else [])
@@ -181,7 +204,7 @@ def test_a_loop_whose_review_keeps_nothing_goes_on_with_what_is_labelled(
     pipeline._run = "01234567-89ab"
     pipeline._do.return_value.state = state
     pipeline.review = partial(session.PipelineSession.review, pipeline)
-    pipeline.label.return_value = session.LabelledImages(archive="labelled.zip", uncertain="run:0")
+    pipeline.label.return_value = labelled("labelled.zip", "run:0")
     inspect.unwrap(close_loop.fn)("shapes", ["street/"])
     assert [call.args[1] for call in pipeline._do.call_args_list] == ["select-images", "review-images"][: 1 + asked]
     (learnt,) = [call.args[0] for call in pipeline.choose_archives.call_args_list]
@@ -203,13 +226,13 @@ def test_an_archive_of_the_loop_that_is_gone_is_not_taken_for_nothing_labelled(
 ) -> None:
     """The loop begins again when people have answered: it would go on without what the model has labelled."""
     pipeline = MagicMock(spec=session.PipelineSession, model_name="shapes", _run="01234567-89ab")
-    pipeline._do.return_value.state = state
+    pipeline._do.return_value = SimpleNamespace(id=0, state=state, message="5 images")
     monkeypatch.setattr(steps, "_head", lambda _: None)
     monkeypatch.setattr(steps, "find_listed_images", lambda _: "run:1")
     monkeypatch.setattr(steps, "require_archive", steps.require_archive.fn)
     label = partial(session.PipelineSession.label, pipeline, ["street/"], LabellingParams())
     if state == NOTHING_LABELLED:
-        assert label() == session.LabelledImages(archive=None, uncertain="run:1")
+        assert label() == labelled(None, "run:1")
     else:
         with pytest.raises(
             StudioError, match=r"archive loops/shapes/01234567-labelled\.zip.*found that it was deleted"
@@ -229,7 +252,7 @@ def test_a_loop_looks_for_the_versions_of_its_selection_before_anything_is_label
     monkeypatch.setattr(session, "first_attempt_start", lambda: begun)
     monkeypatch.setattr(steps, "require_versions", require_versions)
     pipeline.require_versions = partial(session.PipelineSession.require_versions, pipeline)
-    pipeline.label.return_value = session.LabelledImages(archive=None, uncertain=None)
+    pipeline.label.return_value = labelled(None)
     run = partial(inspect.unwrap(close_loop.fn), "shapes", ["street/"], selection=SelectionParams(version=9))
     if begun is None:
         with pytest.raises(TrackingError):
@@ -239,12 +262,118 @@ def test_a_loop_looks_for_the_versions_of_its_selection_before_anything_is_label
     assert pipeline.label.called is (begun is not None)
 
 
+@pytest.mark.parametrize("chosen", [False, True])
+def test_a_loop_looks_for_all_that_it_trains_on_before_anything_is_labelled(
+    pipeline: MagicMock, monkeypatch: pytest.MonkeyPatch, chosen: bool
+) -> None:
+    """Else people answer in vain. A loop that has chosen its archives goes on with these."""
+    asked: list[object] = []
+
+    def find_archives(*given: object) -> None:
+        asked.append(given)
+        raise PipelineError("Expected an archive at s3://datasets/absent.zip, found none.")
+
+    monkeypatch.setattr(steps, "has_chosen", lambda _: chosen)
+    monkeypatch.setattr(steps, "require_base_model", asked.append)
+    monkeypatch.setattr(steps, "find_archives", find_archives)
+    pipeline._run = "1"
+    pipeline.require_training = partial(session.PipelineSession.require_training, pipeline)
+    pipeline.label.return_value = labelled(None)
+    run = partial(inspect.unwrap(close_loop.fn), "shapes", ["street/"], archives=["absent.zip"])
+    if chosen:
+        run()
+    else:
+        with pytest.raises(PipelineError):
+            run(promotion=PromotionPolicy(gold="gold.zip"))
+    assert asked == ([] if chosen else ["yolo11m.pt", ("shapes", ["absent.zip", REVIEWS], "gold.zip")])
+    assert pipeline.label.called is chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("yolo11n.yaml", None),
+        ("s3://base-models/old.pt", None),
+        ("models:/cells@champion", None),
+        ("gone.pt", r"found 'gone\.pt', which is none of them"),
+        ("s3://datasets/old.pt", "which is none of them"),
+        ("models:/cells/9", "Expected version 9 of cells"),
+        ("sam_b.pt", "a model that can be trained"),
+    ],
+)
+def test_a_base_model_that_no_training_would_find_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, fault: str | None
+) -> None:
+    def find(model: str, version: int | str) -> None:
+        if (model, version) != ("cells", "champion"):
+            raise TrackingError(f"Expected version {version} of {model}, found none.")
+
+    monkeypatch.setattr(steps, "registry", SimpleNamespace(ADDRESS=ADDRESS, find_version=Mock(fn=find)))
+    monkeypatch.setattr(steps, "_BASE_MODELS", Mock(exists=lambda key: key == "old.pt"))
+    with pytest.raises(StudioError, match=fault) if fault else nullcontext():
+        steps.require_base_model.fn(name)
+
+
+def test_the_gold_archive_is_checked_as_a_training_does(pipeline: MagicMock) -> None:
+    strict = ValidationPolicy(min_class_instances=50)
+    pipeline.plan = planned("a.zip", gold="gold.zip")
+    session.PipelineSession.check_archives(pipeline, strict)
+    checked = [(call.args[0][0].name, call.args[1]) for call in pipeline._check.call_args_list]
+    assert checked == [("a.zip", strict), ("gold.zip", ValidationPolicy())]
+
+
+@pytest.mark.parametrize(
+    ("listed", "state", "told"),
+    [
+        (None, NOTHING_CHOSEN, "5 images are known. Select-images has found nothing"),
+        ("run:1", NOTHING_REVIEWED, "5 images are known. Review-images has found nothing"),
+    ],
+)
+def test_a_loop_that_learns_nothing_says_what_became_of_the_images(
+    pipeline: MagicMock, monkeypatch: pytest.MonkeyPatch, listed: str | None, state: str, told: str
+) -> None:
+    """Its name is not that of a watch with nothing to do, which lists of runs leave out."""
+    monkeypatch.setattr(steps, "find_listed_images", lambda _: listed)
+    pipeline._run = "01234567-89ab"
+    pipeline._do = lambda _, flow, *__: SimpleNamespace(
+        id=1, state=state, message=f"{flow.capitalize()} has found nothing"
+    )
+    pipeline.review = partial(session.PipelineSession.review, pipeline)
+    pipeline.label.return_value = session.LabelledImages(archive=None, uncertain="run:0", sentence="5 images are known")
+    ended = inspect.unwrap(close_loop.fn)("shapes", ["street/"])
+    assert (ended.type.value, ended.name) == ("COMPLETED", "Nothing to learn")
+    assert ended.name != NOTHING_NEW
+    assert told in str(ended.message)
+
+
+def test_every_fault_of_the_archives_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A champion that was registered from weights has none of its own."""
+
+    def find(_: str) -> None:
+        raise TrackingError("Expected shapes version 1 to name the archives of its training, found none.")
+
+    monkeypatch.setattr(steps, "find_champion_archives", Mock(fn=find))
+    monkeypatch.setattr(steps, "_head", lambda _: None)
+    with pytest.raises(PipelineError) as told:
+        steps.find_archives.fn("shapes", ["champion+", "absent.zip"], "gone.zip")
+    for fault in ("shapes version 1", "s3://datasets/absent.zip", "promotion.gold at s3://datasets/gone.zip"):
+        assert fault in str(told.value)
+
+
+def test_an_address_of_the_gold_archive_is_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its key the champion knows what it calls its classes."""
+    monkeypatch.setattr(steps, "head_object", lambda *_: SimpleNamespace(etag='"1"'))
+    found = steps.find_archives.fn("shapes", ["a.zip"], "s3://datasets/gold.zip")
+    assert found == planned("a.zip", gold="gold.zip")
+
+
 @pytest.mark.parametrize(("named", "chooses"), [(None, 3), (4, 4)])
 def test_the_version_that_labels_also_chooses_unless_another_is_named(
     pipeline: MagicMock, named: int | None, chooses: int
 ) -> None:
     """A model without a champion can have a loop by a version that is named once."""
     labelling, selection = LabellingParams(version=3), SelectionParams(version=named, images=7)
+    pipeline.label.return_value = labelled(None, "run:1")
     inspect.unwrap(close_loop.fn)("shapes", ["street/"], labelling=labelling, selection=selection)
     (handed,) = pipeline.require_versions.call_args.args
     assert (handed.version, handed.images) == (chooses, 7)

@@ -62,5 +62,7 @@ def test_a_pattern_takes_archives_of_loops_only_if_it_names_their_folder(model: 
     boto3.client("s3").put_object(Bucket="datasets", Key=f"loops/{model}/0-labelled.zip", Body=b"zip")
     with pytest.raises(PipelineError, match="found none whose name ends"):
         pipeline_steps.plan_archives.fn(str(uuid4()), model, [f"*{model}*.zip"])
-    (reviewed,) = pipeline_steps.plan_archives.fn(str(uuid4()), model, [f"loops/{model}/*-reviewed.zip"])
-    assert [reviewed.name] == list_reviewed_archives.fn(model) == [f"loops/{model}/0-reviewed.zip"]
+    chosen = pipeline_steps.plan_archives.fn(str(uuid4()), model, [f"loops/{model}/*-reviewed.zip"])
+    assert (
+        [each.name for each in chosen.archives] == list_reviewed_archives.fn(model) == [f"loops/{model}/0-reviewed.zip"]
+    )

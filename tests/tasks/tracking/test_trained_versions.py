@@ -51,7 +51,7 @@ def test_archives_of_a_champion_are_merged_again_by_what_each_of_them_calls_its_
     merge = MergePolicy.model_validate({"classes": {"cat": "dog", "dog": "cat"}})
     plan: dict[str, object] = {"archive_class_names": {"a.zip": ["cat", "dog"], "b.zip": ["cat"]}}
     found = found_for(champion(untrained, {}, {"training": TRAINING.model_dump(), "merge": merge.model_dump()}, plan))
-    again = found.merge_again(["a.zip", "loops/m/1-reviewed.zip"])
+    again = found.merge_again({"a.zip": ["cat", "dog"], "loops/m/1-reviewed.zip": ["cat", "dog"]})
     assert again.classes == {"cat": "cat", "dog": "dog", "a.zip:cat": "dog", "a.zip:dog": "cat"}
 
 
