@@ -48,7 +48,7 @@ def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it sta
         pipeline.require_versions(selection)
         pipeline.require_training(base_model, [*archives, *pipeline.find_reviewed()], promotion.gold, policy)
         labelled = pipeline.label(inputs, labelling)
-        reviewed = pipeline.review([labelled.uncertain], selection, review) if labelled.uncertain else NOBODY_ASKED
+        reviewed = pipeline.review([labelled.listed], selection, review) if labelled.listed else NOBODY_ASKED
         new = [made.archive for made in (labelled, reviewed) if made.archive]
         if not new:
             told = f"{labelled.sentence}. {reviewed.sentence}"
@@ -57,4 +57,5 @@ def close_loop(  # noqa: PLR0913, PLR0917 - all that the flows take which it sta
         pipeline.check_archives(policy)
         like_champion = pipeline.train_as_champion(base_model, training, merge)
         renewed = pipeline.renew_champion(serving, policy=policy, **like_champion, promotion=promotion)
-    return outcome.completed(renewed.sentence, None if renewed.is_deployed else "Not better")
+    told = reviewed.remark_on(renewed.sentence, review.val)
+    return outcome.completed(told, None if renewed.is_deployed else "Not better")

@@ -578,8 +578,8 @@ class LabellingParams(Parameters):
         gt=0,
         le=1,
         description="A detection is dropped below the confidence from which on this share of the objects is found, by "
-        "what the version did in validation; with few validation images none is. What lies between makes its image "
-        "uncertain: it is listed for review, and not labelled.",
+        "what the version did in validation, and only below 0.25; with few validation images none is. What lies "
+        "between makes its image uncertain: it is listed for review, and not labelled.",
     )
     take_from: dict[Text, Annotated[float, Field(ge=0, le=1)]] = Field(
         {}, description='Take labels of these classes from this confidence on, whatever validation says: {"car": 0.8}.'

@@ -41,13 +41,13 @@ NO_CHAMPION = ChampionTraining(
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
-    """The archive of what a model has labelled, None if it was sure of nothing, and the input that lists the rest.
+    """The archive of what a model has labelled, None if it was sure of nothing, and the input that lists what is not.
 
-    `uncertain` is None if it was sure of everything; `sentence` says what became of the images.
+    `listed` is None if there is no such image; `sentence` says what became of the images.
     """
 
     archive: str | None
-    uncertain: str | None
+    listed: str | None
     sentence: str
 
 
@@ -58,8 +58,20 @@ class ReviewedImages:
     archive: str | None
     sentence: str
 
+    def remark_on(self, renewed: str, val: float) -> str:
+        """Return what became of the new version, with what that does not tell of the images of this loop.
 
-NOBODY_ASKED = ReviewedImages(archive=None, sentence="there is no image to ask people about")
+        Args:
+            renewed: What became of it, as a sentence.
+            val: The share of the images that were corrected that goes into val.
+        """
+        remark = "" if val else "It was measured on none of the images that people have corrected: review.val is 0"
+        if self.archive is None:
+            remark = f"People have corrected nothing: {self.sentence}"
+        return ". ".join(filter(None, [renewed.rstrip("."), remark]))
+
+
+NOBODY_ASKED = ReviewedImages(archive=None, sentence="label-images has listed no image to ask about")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +164,7 @@ class PipelineSession:
             steps.require_versions(self.model_name, selection)
 
     def label(self, inputs: Sequence[str], labelling: BaseModel) -> LabelledImages:
-        """Return what the champion has labelled by itself, and where the images are listed that it is unsure about.
+        """Return what the champion has labelled by itself, and where the images are listed that people should see.
 
         Raises:
             StudioError: It failed, or its archive or its list is gone.
@@ -161,8 +173,10 @@ class PipelineSession:
         parameters = {"inputs": list(inputs), "archive": archive, "labelling": labelling}
         run = self._do(f"label with {self.model_name}", "label-images", parameters, "label")
         labelled = None if run.state == NOTHING_LABELLED else steps.require_archive(archive)
-        uncertain = steps.find_listed_images(str(run.id))
-        return LabelledImages(archive=labelled, uncertain=uncertain, sentence=run.message)
+        listed = steps.find_listed_images(str(run.id))
+        if listed is None:
+            log_step("nobody is asked: %s", NOBODY_ASKED.sentence)
+        return LabelledImages(archive=labelled, listed=listed, sentence=run.message)
 
     def review(self, inputs: Sequence[str], selection: BaseModel, review: BaseModel) -> ReviewedImages:
         """Return the archive of the images from which most is learnt, when people have corrected their labels.

@@ -45,8 +45,8 @@ CLASS_NAMES = {"a.zip": ("cat", "animal"), "new.zip": ("cat",), "since.zip": ("a
 RENAMED = {"cat": "animal", "animal": "animal", "a.zip:animal": None}  # what is labelled since keeps class animal
 
 
-def labelled(archive: str | None, uncertain: str | None = None) -> session.LabelledImages:
-    return session.LabelledImages(archive=archive, uncertain=uncertain, sentence="5 images")
+def labelled(archive: str | None, listed: str | None = None) -> session.LabelledImages:
+    return session.LabelledImages(archive=archive, listed=listed, sentence="5 images")
 
 
 def planned(*names: str, gold: str | None = None) -> PipelinePlan:
@@ -158,7 +158,7 @@ def test_a_loop_without_a_champion_trains_by_the_defaults(pipeline: MagicMock, m
 
 
 @pytest.mark.parametrize(
-    ("archive", "uncertain", "learnt", "promoted", "state"),
+    ("archive", "listed", "learnt", "promoted", "state"),
     [
         ("labelled.zip", "run:1", ["champion+", REVIEWS, "labelled.zip", "reviewed.zip"], True, "Completed"),
         ("labelled.zip", None, ["champion+", REVIEWS, "labelled.zip"], False, "Not better"),
@@ -169,15 +169,15 @@ def test_a_loop_without_a_champion_trains_by_the_defaults(pipeline: MagicMock, m
 def test_a_loop_learns_from_what_the_model_is_sure_of_and_from_all_that_people_corrected(
     pipeline: MagicMock,
     archive: str | None,
-    uncertain: str | None,
+    listed: str | None,
     learnt: list[str] | None,
     promoted: bool,
     state: str,
 ) -> None:
-    pipeline.label.return_value = labelled(archive, uncertain)
+    pipeline.label.return_value = labelled(archive, listed)
     pipeline.train.return_value = TrainedVersion(number=2, promoted=promoted, reason="worse")
     ended = inspect.unwrap(close_loop.fn)("shapes", ["street/"])
-    assert [call.args[0] for call in pipeline.review.call_args_list] == ([[uncertain]] if uncertain else [])
+    assert [call.args[0] for call in pipeline.review.call_args_list] == ([[listed]] if listed else [])
     assert [call.args[0] for call in pipeline.choose_archives.call_args_list] == ([learnt] if learnt else [])
     assert pipeline.deploy.call_count == (state == "Completed")
     assert ended.name == state
@@ -339,7 +339,7 @@ def test_a_loop_that_learns_nothing_says_what_became_of_the_images(
         id=1, state=state, message=f"{flow.capitalize()} has found nothing"
     )
     pipeline.review = partial(session.PipelineSession.review, pipeline)
-    pipeline.label.return_value = session.LabelledImages(archive=None, uncertain="run:0", sentence="5 images are known")
+    pipeline.label.return_value = session.LabelledImages(archive=None, listed="run:0", sentence="5 images are known")
     ended = inspect.unwrap(close_loop.fn)("shapes", ["street/"])
     assert (ended.type.value, ended.name) == ("COMPLETED", "Nothing to learn")
     assert ended.name != NOTHING_NEW
@@ -405,3 +405,16 @@ def test_the_versions_that_a_selection_compares_are_asked_for(
     monkeypatch.setattr(steps, "registry", registry)
     steps.require_versions.fn("shapes", SelectionParams(**selection))
     assert told == asked
+
+
+@pytest.mark.parametrize(
+    ("archive", "val", "remark"),
+    [
+        ("reviewed.zip", 0.0, ". It was measured on none of the images that people have corrected: review.val is 0"),
+        ("reviewed.zip", 0.2, ""),
+        (None, 0.2, ". People have corrected nothing: all 3 images were skipped"),
+    ],
+)
+def test_a_loop_says_what_its_version_was_not_measured_on(archive: str | None, val: float, remark: str) -> None:
+    reviewed = session.ReviewedImages(archive=archive, sentence="all 3 images were skipped")
+    assert reviewed.remark_on("Version 2 is served.", val) == f"Version 2 is served{remark}"
