@@ -18,6 +18,7 @@ from tasks.inference.results.summary import ERROR, WARNING, Failure
 from tasks.inference.results.yolo_labels import to_label_lines
 from tasks.inference.usable_images import UsableImage
 from tasks.inference.work_plan import MediaSource
+from tasks.labelling.likeness import mean_confidence
 from tasks.labelling.pictures import Doubt, DrawnImage, draw_labels
 from tasks.labelling.thresholds import LabelThreshold, sort_labels
 from tasks.media.errors import MediaError
@@ -60,7 +61,8 @@ class Labelling:
     """What became of the images, by kind, and of the labels, by class name; `listed` images wait for a person.
 
     First the uncertain ones, then some in which nothing was found: objects may be there that the version has never
-    seen. `exhibits` are pictures of some that were labelled, and of some that are uncertain.
+    seen. `exhibits` are pictures of some that were labelled, and of some that are uncertain. `confidences` has the mean
+    of each image in which something was found.
     """
 
     images: Counter[str] = field(default_factory=Counter)
@@ -70,6 +72,7 @@ class Labelling:
     listed: list[ListedImage] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     exhibits: dict[str, list[DrawnImage]] = field(default_factory=lambda: defaultdict(list))
+    confidences: list[float] = field(default_factory=list)
 
     @property
     def archived(self) -> int:
@@ -138,6 +141,8 @@ class LabelledArchive:
         rows = [row for row in predicted.rows[: 1 if whole else None] if row["class_id"] in named]
         class_id = np.array([row["class_id"] for row in rows], np.int64)
         confidence = np.array([row["confidence"] for row in rows], np.float64)
+        if (mean := mean_confidence(confidence)) is not None:
+            self.labelling.confidences.append(mean)
         taken, unsure = sort_labels(self._labeller.thresholds, class_id, confidence)
         for counter, own in ((self.labelling.unsure, unsure), (self.labelling.dropped, ~taken & ~unsure)):
             counter.update(self._labeller.class_names[number] for number in class_id[own].tolist())

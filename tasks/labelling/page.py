@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tasks.errors import safe_repr
 from tasks.inference.results.summary import ERROR
 from tasks.labelling.labelled_archive import BACKGROUND, LABELLED, NOTHING_FOUND, UNCERTAIN, Labelling
+from tasks.labelling.likeness import describe_shift
 from tasks.labelling.plan import LabellingPlan
 from tasks.labelling.thresholds import ClassExpectation, Expectation
 from tasks.rendering.html import DOCUMENT, PICTURES, render_page
@@ -45,7 +46,8 @@ class LabellingReport:
         if archived:
             made = f"{archived:,} of {total:,} images with {self.labelling.taken.total():,} labels, by {self.title}"
             others = f"{uncertain:,} uncertain, {empty:,} in which nothing was found"
-            return f"{self.archive}: {made}; {others}, {total - archived - uncertain - empty:,} left out"
+            left_out = f"{total - archived - uncertain - empty:,} left out"
+            return f"{self.archive}: {made}; {others}, {left_out}{self.shift and f'. {self.shift}'}"
         kinds = ", ".join(f"{count:,} {_UNARCHIVED.get(kind, kind)}" for kind, count in self.kinds())
         failure = next((each.reason for each in self.labelling.failures if each.severity == ERROR), "")
         told = f"so there is no {self.archive}; {kinds}{failure and f' ({failure})'}"
@@ -53,6 +55,12 @@ class LabellingReport:
             return f"{self.title} has nothing to label in {total:,} images, {told}"
         untaken = f" ({'; '.join(f'of {each}' for each in self.untaken)})" if self.untaken else ""
         return f"{self.title} is sure of none of {uncertain:,} images in which it finds something{untaken}, {told}"
+
+    @property
+    def shift(self) -> str:
+        """That the images are unlike those of validation, if labels were taken in such; else empty."""
+        found = self.labelling.confidences if self.labelling.archived else ()
+        return describe_shift(self.plan.confidences, found)
 
     @property
     def expectation(self) -> str:
@@ -142,7 +150,7 @@ def labelling_page(report: LabellingReport) -> str:
             ("labels", f"{labelling.taken.total():,}"),
             *((name, _share(share)) for name, share in shares if labelling.archived and share is not None),
         ],
-        sentences=list(filter(None, [*report.ways_out, report.expectation, report.measured])),
+        sentences=list(filter(None, [report.shift, *report.ways_out, report.expectation, report.measured])),
         kinds=report.kinds(),
         header=HEADER,
         classes=[*report.class_rows()][:_PAGE_CLASSES],
@@ -164,7 +172,7 @@ def labelling_markdown(report: LabellingReport, run: str) -> str:
     failures = report.labelling.failures
     lines = [f"**{wrap_text(each.source)}**: {wrap_text(each.reason)}" for each in failures[:_MARKDOWN_FAILURES]]
     parts = [
-        f"{escape_markdown(report.sentence)}.",
+        f"{escape_markdown(report.sentence.rstrip('.'))}.",
         *map(escape_markdown, report.ways_out),
         escape_markdown(report.expectation),
         escape_markdown(report.measured),

@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 
 from tasks.evaluation.labelled_images import ALL_SPLITS
 from tasks.evaluation.validation_matching import ValidationSource
+from tasks.labelling.likeness import mean_confidences
 from tasks.labelling.thresholds import Expectation, LabelThreshold, compute_thresholds, expect, override_thresholds
 from tasks.orchestration.current_run import flow_run_id
 from tasks.parameters import LabellingParams
@@ -23,8 +24,8 @@ _RUNS = ObjectStore(Bucket.RUNS)
 class LabellingPlan:
     """The version by its number, and the thresholds of its classes.
 
-    `expected` is what they give on its `validation` images, and `measured` what they give on the archive
-    `labelling.compare`; None if none is named.
+    `expected` is what they give on its `validation` images, in which its mean `confidences` are these, and `measured`
+    what they give on the archive `labelling.compare`; None if none is named.
     """
 
     version: int
@@ -32,6 +33,7 @@ class LabellingPlan:
     validation: ValidationSource
     expected: Expectation
     measured: Expectation | None
+    confidences: tuple[float, ...] = ()
 
 
 _PLANS = TypeAdapter(LabellingPlan)
@@ -61,6 +63,7 @@ def open_or_plan(model_name: str, labelling: LabellingParams, folder: Path) -> t
         validation=matching.source,
         expected=expect(matching, thresholds),
         measured=measured,
+        confidences=mean_confidences(matching),
     )
     _RUNS.put(key, _PLANS.dump_json(plan))
     return subject, plan

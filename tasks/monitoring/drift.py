@@ -74,13 +74,13 @@ def compare_profiles(
     """
     rng = np.random.default_rng(seed)
     tests = [
-        _compare_values(trait, reference.pictures[trait], window.pictures[trait], min_images)
+        compare_values(trait, reference.pictures[trait], window.pictures[trait], min_images)
         for trait in reference.pictures
     ]
-    tests.append(_compare_values("objects an image", reference.objects, window.objects, min_images))
+    tests.append(compare_values("objects an image", reference.objects, window.objects, min_images))
     for trait, name in (("object size", "size"), ("confidence", "confidence")):
         expected, found = (own.mean_of_objects(getattr(own, name)) for own in (reference, window))
-        tests.append(_compare_values(trait, expected, found, min_images))
+        tests.append(compare_values(trait, expected, found, min_images))
     tests.append(_compare_classes(reference, window, classes, min_images, rng))
     if reference.embeddings.shape[1]:
         tests.append(_compare_embeddings(reference.embeddings, window.embeddings, min_images, seed))
@@ -99,7 +99,8 @@ def _shares(expected: Doubles, found: Doubles) -> tuple[tuple[float, float], ...
     return tuple(zip((expected / expected.sum()).tolist(), (found / found.sum()).tolist(), strict=True))
 
 
-def _compare_values(trait: str, reference: Doubles, window: Doubles, min_images: int) -> DriftTest:
+def compare_values(trait: str, reference: Doubles, window: Doubles, min_images: int) -> DriftTest:
+    """Return the test of one value of N and of M images, of which NaN counts as none; without a q-value."""
     reference, window = (own[np.isfinite(own)] for own in (reference, window))
     test = DriftTest(trait=trait, reference=len(reference), window=len(window))
     if min(len(reference), len(window)) < min_images:

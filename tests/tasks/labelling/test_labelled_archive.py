@@ -104,6 +104,7 @@ def test_an_image_with_anything_in_doubt_waits_for_a_person(tmp_path: Path) -> N
     }
     labelling = labelled(tmp_path / "a.zip", images)
     assert labelling.images == {kinds.LABELLED: 1, kinds.UNCERTAIN: 2, kinds.NOTHING_FOUND: 1}
+    assert labelling.confidences == pytest.approx([0.9, 0.7, 0.95])
     assert (labelling.taken, labelling.unsure, labelling.dropped) == (
         {"red": 1},
         {"red": 1, "white": 1},

@@ -1,5 +1,6 @@
 """What a run of label-images holds to, and how its page tells it."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tasks.labelling.labelled_archive import (
     ASKED,
     BACKGROUND,
     FAILED,
+    LABELLED,
     LEARNT,
     NOTHING_FOUND,
     UNCERTAIN,
@@ -159,3 +161,16 @@ def test_the_report_tells_what_is_expected_and_what_was_measured(champion: list[
     assert '<rect class="here" x="89.2"' in page
     assert "<b>0.90</b> and 1 less sure" in page
     assert "`run:run-1`" in markdown
+
+
+def test_the_report_says_that_the_images_are_unlike_those_of_validation(champion: list[int], tmp_path: Path) -> None:  # noqa: ARG001
+    """The more so as it is a state message, which a loop that goes on leaves behind."""
+    _, planned = plan.open_or_plan("m", LabellingParams(), tmp_path)
+    labelling = Labelling(images=Counter({LABELLED: 40}), confidences=[0.4] * 40)
+    report = LabellingReport(
+        archive="a.zip", model_name="m", class_names=("cell",), plan=planned, labelling=labelling, compare=None
+    )
+    for told in (report.sentence, labelling_page(report), labelling_markdown(report, "run-1")):
+        assert "less sure in these images than in those of validation" in told
+    labelling.confidences[:] = planned.confidences
+    assert not report.shift
