@@ -89,12 +89,38 @@ def compute_thresholds(matching: ValidationMatching, precision: float, recall: f
     highs, wanted = _upper_thresholds(classes, matching, precision)
     lows = [0.0] * len(classes) if whole else _lower_thresholds(classes, matching, recall)
     doubts = _describe_doubts(classes, highs, wanted, matching, precision)
-    return [
+    thresholds = [
         LabelThreshold(
             low=min(low, DEFAULT_CONFIDENCE, 1 if high is None else high), high=high, labels=each.labels, doubt=doubt
         )
         for each, low, high, doubt in zip(classes, lows, highs, doubts, strict=True)
     ]
+    return _drop_wrong_classes(thresholds, matching, precision)
+
+
+def _drop_wrong_classes(
+    thresholds: list[LabelThreshold], matching: ValidationMatching, precision: float
+) -> list[LabelThreshold]:
+    """Take nothing of the classes that are wrong most often, until what is taken is right as often as wished.
+
+    The bound is on all detections from the upper thresholds on. Those in images without a doubt may be worse.
+    """
+    while True:
+        expected = expect(matching, thresholds)
+        if expected.overall.precision is None or expected.overall.precision >= precision:
+            return thresholds
+        wrong = {
+            number: each.taken * (1 - each.precision)
+            for number, each in expected.by_class.items()
+            if each.precision is not None
+        }
+        worst = max(wrong, key=wrong.__getitem__)
+        own = expected.by_class[worst]
+        right = f"{own.taken - round(wrong[worst])} of its {own.taken} labels are right"
+        doubt = f"in the validation images that would be taken {right}"
+        thresholds = [
+            replace(each, high=None, doubt=doubt) if number == worst else each for number, each in enumerate(thresholds)
+        ]
 
 
 def override_thresholds(

@@ -80,6 +80,18 @@ def test_below_the_recall_labels_are_dropped_and_a_class_that_is_mostly_missed_d
     assert compute_thresholds(matching(confidence, labelled, task="classify"), 0.95, 0.8)[0].low == 0
 
 
+def test_nothing_is_taken_if_what_is_right_lies_in_images_that_are_not_taken() -> None:
+    """Six sure objects and a doubtful one in each of 100 images, and 8 images with one sure detection, most wrong."""
+    crowded = np.repeat(np.arange(100), 7)
+    image = [*crowded, *range(100, 108)]
+    confidence = [*np.tile([0.9] * 6 + [0.3], 100), *[0.9] * 8]
+    labelled = [value for number in range(100) for value in (*[1] * 6, number % 2)] + [0] * 6 + [1] * 2
+    found = matching(confidence, labelled, image=image)
+    (threshold,) = compute_thresholds(found, 0.95, 0.95)
+    assert threshold.high is None
+    assert threshold.doubt == "in the validation images that would be taken 2 of its 8 labels are right"
+
+
 @pytest.mark.parametrize(("right", "drops"), [(90, True), (89, False)])
 def test_nothing_is_dropped_on_too_little_evidence(right: int, drops: bool) -> None:
     """With no missed label at all, 99 % confidence in 95 % takes 90 of them, as for the precision."""
