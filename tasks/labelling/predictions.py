@@ -69,7 +69,7 @@ def predict_inputs(
     done = done_inputs.read_done(version.name, version.version, loses_nothing)
     earlier = {name: done[name, each.etag] for name, each in sources.items() if (name, each.etag) in done}
     wanted = [each for name, each in sources.items() if name not in earlier]
-    log_step("%d images, of %d of which an earlier run has kept enough", len(sources), len(earlier))
+    log_step("%d images; earlier runs have kept enough of %d of them", len(sources), len(earlier))
     asked = publication.is_published(run) or work_queue.open_queue(run) is not None
     champion = registry.find_champion(version.name)
     asked |= bool(wanted) and champion is not None and champion.version == version.version
