@@ -56,7 +56,7 @@ def test_a_loop_whose_base_model_is_not_there_labels_nothing(unserved: str) -> N
     assert "found 'absent.pt', which is none of them" in str(refused(unserved, base_model="absent.pt").message)
 
 
-@pytest.mark.parametrize("invalid", ["reviewed", "gold"])
+@pytest.mark.parametrize("invalid", ["reviewed", pytest.param("gold", marks=pytest.mark.heavy)])
 def test_a_loop_with_an_invalid_archive_labels_nothing(unserved: str, tmp_path: Path, invalid: str) -> None:
     """Also if it is what people have reviewed in an earlier loop, or only measured on."""
     loops.store_archive(unserved, tmp_path)
@@ -66,6 +66,7 @@ def test_a_loop_with_an_invalid_archive_labels_nothing(unserved: str, tmp_path: 
     assert f"Expected valid archives, found an archive that is not: {key} (http" in told
 
 
+@pytest.mark.heavy
 def test_a_new_archive_is_renamed_as_those_of_the_champion_were(unserved: str, tmp_path: Path) -> None:
     """What it calls its classes is read from its check."""
     loops.store_archive(unserved, tmp_path)

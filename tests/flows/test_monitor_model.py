@@ -64,6 +64,7 @@ def figures(state: State) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.heavy
 def test_darkness_is_told_once_with_pictures(name: str, monkeypatch: Any) -> None:
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(events, "emit", lambda kind, *_, payload, **__: told.append({"kind": kind, **payload}))
