@@ -8,7 +8,7 @@ from tests.tasks.labelling.test_thresholds import matching
 
 
 def confidences(mean: float, images: int, seed: int = 0) -> list[float]:
-    return np.clip(np.random.default_rng(seed).normal(mean, 0.05, images), 0, 1).tolist()
+    return [float(each) for each in np.clip(np.random.default_rng(seed).normal(mean, 0.05, images), 0, 1)]
 
 
 def test_each_image_counts_once_by_what_every_run_of_inference_tells() -> None:
