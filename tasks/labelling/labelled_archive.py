@@ -30,7 +30,7 @@ LABELLED = "labelled"
 BACKGROUND = "labelled as background"
 UNCERTAIN = "uncertain: listed for review"
 NOTHING_FOUND = "nothing was found: listed for review"
-NOTHING_FOUND_EITHER = "left out: nothing was found"
+UNLISTED = "left out: nothing was found"
 LEARNT = "left out: the version was trained on it"
 ASKED = "left out: people were asked about it in a loop"
 REPEATED = "left out: the same file as another one"
@@ -133,7 +133,7 @@ class LabelledArchive:
         chosen = [self._empty[checksum] for checksum in sorted(self._empty)[:LISTED_EMPTY]]
         self.labelling.listed += [ListedImage(source=source, reason="nothing was found") for source in chosen]
         left = len(self._empty) - len(chosen)
-        self.labelling.images += Counter({NOTHING_FOUND: len(chosen), NOTHING_FOUND_EITHER: left})
+        self.labelling.images += Counter({NOTHING_FOUND: len(chosen), UNLISTED: left})
 
     def _sort(self, source: MediaSource, image: UsableImage, predicted: PredictedImage) -> None:
         whole = self._labeller.task == "classify"

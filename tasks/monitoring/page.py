@@ -177,6 +177,7 @@ def _effect(test: DriftTest) -> str:
 def _trait(test: DriftTest, min_images: int, class_names: Sequence[str]) -> dict[str, Any]:
     tested = test.q_value is not None
     names = [*class_names] if test.trait == "classes" else _name_tenths(test.edges)
+    named = test.trait == "classes" and len(names) <= _NAMED
     return {
         "name": test.trait,
         "drifted": test.drifted,
@@ -185,9 +186,7 @@ def _trait(test: DriftTest, min_images: int, class_names: Sequence[str]) -> dict
             {"name": name, "expected": round(100 * expected, 1), "found": round(100 * found, 1)}
             for name, (expected, found) in zip(names, test.shares, strict=False)
         ],
-        "scale": names
-        if test.trait == "classes" and len(names) <= _NAMED
-        else [*dict.fromkeys(names[:1] + names[-1:])],
+        "scale": names if named else [*dict.fromkeys(names[:1] + names[-1:])],
     }
 
 

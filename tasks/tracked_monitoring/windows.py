@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ class _Answered:
     least: Doubles
     frames: int
 
-    @property
+    @cached_property
     def images(self) -> dict[Hashable, Detections]:
         """What was found, by image: one that was written over since is another one of the same name."""
         return {(each.source, self._etag(each.source)): each for each in self.found}

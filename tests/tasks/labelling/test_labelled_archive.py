@@ -134,7 +134,7 @@ def test_of_many_images_in_which_nothing_is_found_some_are_listed(
 ) -> None:
     monkeypatch.setattr(kinds, "LISTED_EMPTY", 2)
     labelling = labelled(tmp_path / "a.zip", {f"{number}.jpg": found("detect", (), ()) for number in range(5)})
-    assert labelling.images == {kinds.NOTHING_FOUND: 2, kinds.NOTHING_FOUND_EITHER: 3}
+    assert labelling.images == {kinds.NOTHING_FOUND: 2, kinds.UNLISTED: 3}
     assert len(labelling.listed) == 2
 
 
