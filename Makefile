@@ -9,7 +9,7 @@ STUDIO := $(BIN)/studio
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status check upload import export register label select review loop monitor datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up worker down status check upload import export register label select review loop monitor datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ demo: setup ## the main job end to end (ARCHIVES= BASE_MODEL= IMAGES= MODEL= EPO
 up: setup $(if $(or $(filter 1,$(REVIEW)),$(wildcard .venv-review)),.venv-review/requirements.txt) ## start the local stack, with the data it had (REVIEW=1 with Label Studio from now on, REVIEW=0 without; LIVE_LOG=1 with a sample of live predictions, LIVE_LOG=0 without)
 	@$(STUDIO) up $(if $(filter 1,$(REVIEW)),--review) $(if $(filter 0,$(REVIEW)),--no-review) \
 		$(if $(filter 1,$(LIVE_LOG)),--live-log) $(if $(filter 0,$(LIVE_LOG)),--no-live-log)
+
+worker: setup ## one more worker, until Ctrl-C: for trainings on a GPU (GPU=1), for some queues (QUEUES="inference checks"), or for all runs but trainings
+	@$(STUDIO) worker $(if $(GPU),--gpu $(GPU)) $(QUEUES:%=--queue %) $(if $(LIMIT),--limit $(LIMIT))
 
 down: ## stop the local stack; its data stays in .studio
 	@test ! -x $(STUDIO) || $(STUDIO) down

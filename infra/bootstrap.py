@@ -16,7 +16,7 @@ from prefect.workers.process import ProcessWorker
 
 from infra import registration
 from infra.identities import Role
-from infra.services import s3_client
+from infra.services import QUEUES, s3_client
 from infra.stack_settings import ROOT, StackSettings
 from infra.supervisord import bin_path
 from tasks.storage.object_names import Bucket
@@ -98,7 +98,7 @@ def job_template() -> dict[str, Any]:
 
 def ensure_work_pool() -> None:
     """Make the work pool `gpu` and its queues with their limits (deployments/queues.yaml)."""
-    wanted = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
+    wanted = yaml.safe_load(QUEUES.read_text())
     template = job_template()
     with get_client(sync_client=True) as client:
         try:

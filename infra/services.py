@@ -2,15 +2,18 @@
 
 import json
 import os
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import boto3
 import httpx
+import yaml
 from botocore.config import Config
 
 from infra import postgres
+from infra.command_errors import StackError
 from infra.environment import (
     inherited_environment,
     page_environment,
@@ -20,6 +23,7 @@ from infra.environment import (
     user_environment,
     worker_environment,
 )
+from infra.gpus import gpu_groups
 from infra.identities import Role, identities
 from infra.stack_settings import HOST, REVIEWER, ROOT, StackSettings, write_private
 from infra.store_security import prepare_security
@@ -31,6 +35,9 @@ from tasks.storage.object_names import Bucket
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+QUEUES = ROOT / "deployments" / "queues.yaml"
+TRAINING = "training"  # the queue of what takes a whole GPU for hours
+
 
 def http_check(url: str) -> Callable[[], object]:
     """Return a check that passes if `url`, which needs no password, answers 2xx."""
@@ -38,7 +45,7 @@ def http_check(url: str) -> Callable[[], object]:
 
 
 def services(settings: StackSettings) -> list[Service]:
-    """Return the services that run here: a page, a worker, and what the environment does not name elsewhere."""
+    """Return the services that run here: a page, workers, and what the environment does not name elsewhere."""
     orchestration = not settings.is_elsewhere("PREFECT_API_URL")
     tracking = not settings.is_elsewhere("MLFLOW_TRACKING_URI")
     is_local = {
@@ -51,7 +58,7 @@ def services(settings: StackSettings) -> list[Service]:
         front_page: True,
         worker: True,
     }
-    return [service(settings) for service, local in is_local.items() if local]
+    return [*(service(settings) for service, local in is_local.items() if local), *training_workers(settings)]
 
 
 def _ports(settings: StackSettings, *names: str) -> dict[str, int]:
@@ -287,22 +294,73 @@ def front_page(settings: StackSettings) -> Service:
 
 
 def worker(settings: StackSettings) -> Service:
-    """Return the Prefect worker that carries out flow runs on this machine."""
-    command = [bin_path("prefect"), "worker", "start", "--pool", "gpu", "--type", "process", "--with-healthcheck"]
+    """Return the worker for all runs but trainings, which have workers of their own."""
+    return _worker(settings, worker_command(settings), name="worker", port="worker")
+
+
+def training_workers(settings: StackSettings) -> list[Service]:
+    """Return a worker for each training that may go on here at one time: one a GPU, or one without."""
+    groups = gpu_groups(settings.training_gpus)
+    return [
+        _worker(
+            settings,
+            worker_command(settings, gpus="+".join(gpus), queues=[TRAINING]),
+            name="-".join(["training-worker", *(gpus if len(groups) > 1 else ())]),
+            port="training_worker",
+            offset=number,
+        )
+        for number, gpus in enumerate(groups)
+    ]
+
+
+def worker_command(
+    settings: StackSettings, *, gpus: str = "", queues: Iterable[str] = (), limit: int | None = None
+) -> list[str]:
+    """Return the command of a worker of these queues, else of trainings on these GPUs, else of all but trainings.
+
+    Raises:
+        StackError: There is no such queue, or several trainings would share a GPU.
+    """
+    known = yaml.safe_load(QUEUES.read_text()).keys()
+    taken = sorted(queues) or ([TRAINING] if gpus else sorted(known - {TRAINING}))
+    if unknown := set(taken) - known:
+        raise StackError(f"Expected work queues, some of {', '.join(known)}; found {', '.join(sorted(unknown))}.")
+    trains = TRAINING in taken
+    limit = limit or (1 if trains else settings.worker_limit)
+    if trains and limit > 1:
+        raise StackError(
+            f"Expected one run at a time of a worker that takes trainings, found a limit of {limit}: "
+            "trainings that share a GPU end each other. Start a worker for each."
+        )
+    return [
+        *(sys.executable, "-m", "infra.worker", "--limit", str(limit)),
+        *(part for name in taken for part in ("--queue", name)),
+        *(("--gpus", gpus) if gpus else ()),
+        *(("--nice", str(settings.training_nice)) if trains else ()),
+    ]
+
+
+def _worker(settings: StackSettings, command: list[str], *, name: str, port: str, offset: int = 0) -> Service:
+    health = getattr(settings, f"{port}_port") + offset
     return Service(
-        name="worker",
-        address=f"http://{HOST}:{settings.worker_port}",
-        command=[*command, "--limit", str(settings.worker_limit)],
-        ports=_ports(settings, "worker"),
-        check=http_check(f"http://{HOST}:{settings.worker_port}/health"),
-        environment=inherited_environment(settings)
+        name=name,
+        address=f"http://{HOST}:{health}",
+        # `make down` ends what a run works with, too: there is nothing to drain for.
+        command=[*command, "--name", f"{socket.gethostname()}-{name}", "--drain", "0", "--health"],
+        ports={setting: number + offset for setting, number in _ports(settings, port).items()},
+        check=http_check(f"http://{HOST}:{health}/health"),
+        environment=worker_process_environment(settings)
+        | {"PREFECT_WORKER_WEBSERVER_HOST": HOST, "PREFECT_WORKER_WEBSERVER_PORT": str(health)},
+    )
+
+
+def worker_process_environment(settings: StackSettings) -> dict[str, str]:
+    """Return the whole environment of a worker."""
+    return (
+        inherited_environment(settings)
         | {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # the default is 10 s, and a person waits
         | user_environment("PREFECT_", "MLFLOW_")
         | worker_environment(settings)
-        | {
-            "PREFECT_WORKER_WEBSERVER_HOST": HOST,
-            "PREFECT_WORKER_WEBSERVER_PORT": str(settings.worker_port),
-            # Prefect's runner keeps its files under one name in /tmp, which the first user of the machine owns.
-            "TMPDIR": str(temporary_folder(settings)),
-        },
+        # Prefect's runner keeps its files under one name in /tmp, which the first user of the machine owns.
+        | {"TMPDIR": str(temporary_folder(settings))}
     )

@@ -146,14 +146,15 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     asyncio.run(bootstrap.ensure_automations())
     if asyncio.run(notifications.ensure_notifications(settings)):
         say("STUDIO_NOTIFY has no address now: nobody gets messages any more")
-    start("worker")
+    workers = [name for name in by_name if supervisord.WORKER in name]
+    start(*workers)
     bootstrap.register_deployments()
     pipelines.register_pipelines(pipelines.read_pipelines())
     wait("mlflow", "triton")
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
         _remove_leftovers(settings, say)
-    wait("studio", "worker", "label-studio")
+    wait("studio", *workers, "label-studio")
     registration.remember(settings)
 
 

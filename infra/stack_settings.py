@@ -23,6 +23,7 @@ SECRETS = (
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
+TRAINING = ("training_gpus", "training_nice")
 LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures")
 REVIEWER = "studio@localhost"  # of Label Studio, which wants an address
 
@@ -61,6 +62,9 @@ class StackSettings(BaseSettings):
     postgres_port: int = Field(5433, ge=1, le=65535)
     prefect_port: int = Field(4200, ge=1, le=65535)
     worker_port: int = Field(4201, ge=1, le=65535, description="Health of the worker.")
+    training_worker_port: int = Field(
+        4202, ge=1, le=65535, description="Health of the worker for trainings; with several, of the first."
+    )
     mlflow_port: int = Field(5000, ge=1, le=65535)
     s3_port: int = Field(9000, ge=1, le=55535, description="SeaweedFS also takes each of its ports + 10000, for gRPC.")
     s3_master_port: int = Field(9333, ge=1, le=55535)
@@ -78,6 +82,10 @@ class StackSettings(BaseSettings):
     live_log_mib: float = Field(256, ge=1, le=1 << 20, description="Most MiB that they take; the oldest go.")
     live_log_pictures: bool = Field(False, description="Whether the pictures of these requests are kept, too.")
     worker_limit: int = Field(15, ge=1, description="Flow runs that the local worker carries out at one time.")
+    training_gpus: str = Field(
+        "auto", description="GPUs that trainings use here: `auto`, `none`, `0,1` (one training each), `0+1` (together)."
+    )
+    training_nice: int = Field(10, ge=0, le=19, description="How far trainings stand back behind live predictions.")
     notify: SecretStr = Field(SecretStr(""), description="Apprise addresses that are told what happens; empty: none.")
     s3_events_secret: SecretStr = Field(
         SecretStr(""), description="What senders of event notifications show to the front page; empty: it takes none."
@@ -107,7 +115,7 @@ class StackSettings(BaseSettings):
     @property
     def memory(self) -> dict[str, str]:
         """What is kept, under the names in the environment."""
-        names = [name for name in type(self).model_fields if "port" in name or name in {"review", *LIVE_LOG}]
+        names = [name for name in type(self).model_fields if "port" in name or name in {"review", *LIVE_LOG, *TRAINING}]
         values = {name: getattr(self, name) for name in names}
         if self.postgres_url:
             values["postgres_url"] = self.postgres_url.get_secret_value()

@@ -23,6 +23,7 @@ from infra.stack_settings import HOST, ROOT, StackSettings, write_private
 LAUNCHER = ROOT / "infra" / "launch.py"
 STACK_ENV_VAR = "STUDIO_STACK"  # in the environment of whatever the stack starts
 STOP_SECONDS = 20
+WORKER = "worker"  # in the name of every service that carries out flow runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +164,9 @@ def stop(settings: StackSettings) -> bool:
     family = [running, *running.children(recursive=True)]
     # One that does not answer is ended below, with what it started.
     with contextlib.suppress(xmlrpc.client.Error, OSError, HTTPException), connect(settings) as supervisor:
-        with contextlib.suppress(xmlrpc.client.Fault):
-            supervisor.stopProcess("worker")  # first, while it can still report to Prefect
+        for worker in [each["name"] for each in supervisor.getAllProcessInfo() if WORKER in each["name"]]:
+            with contextlib.suppress(xmlrpc.client.Fault):
+                supervisor.stopProcess(worker)  # first, while it can still report to Prefect
         family += running.children(recursive=True)
         supervisor.stopAllProcesses(False)  # side by side: its shutdown would stop one after the other
         supervisor.shutdown()

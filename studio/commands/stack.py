@@ -13,7 +13,7 @@ from studio.output import ERR, OUT, ExitCode, print_json, print_table
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (up, down, status, demo):
+    for command in (up, down, status, worker, demo):
         app.command(rich_help_panel="The stack")(command)
     app.command("open", rich_help_panel="The stack")(open_page)
 
@@ -74,6 +74,34 @@ def status(as_json: AsJson = False) -> None:
         if not as_json:
             OUT.print("`studio up` starts what is down")
         raise typer.Exit(ExitCode.NOT_WELL)
+
+
+def worker(
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="By number: takes trainings, one at a time, on this GPU; `0+1` on both.")
+    ] = None,
+    queue: Annotated[
+        list[str] | None, typer.Option("--queue", help="Takes the runs of this work queue alone; may be repeated.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most runs at one time.")] = None,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds that runs have to end after Ctrl-C or SIGTERM.")] = 5,
+) -> None:
+    """Carry out runs until Ctrl-C, beside the workers of the stack or on another machine.
+
+    Without --gpu and --queue it takes all runs but trainings. What has not ended in time goes to another worker.
+    """
+    from infra.services import worker_command, worker_process_environment
+    from infra.stack import load_settings
+    from infra.stack_settings import ROOT
+    from infra.supervisord import STACK_ENV_VAR
+    from infra.temporary import make_temporary_folder
+
+    settings = load_settings()
+    command = worker_command(settings, gpus=gpu or "", queues=queue or [], limit=limit)
+    make_temporary_folder(settings)
+    os.chdir(ROOT)
+    environment = worker_process_environment(settings) | {STACK_ENV_VAR: str(settings.state_dir)}
+    os.execve(command[0], [*command, "--drain", str(drain)], environment)  # noqa: S606
 
 
 def open_page(as_json: AsJson = False) -> None:

@@ -58,9 +58,11 @@ def processes(run: UUID, part: str = "") -> list[psutil.Process]:
     return found
 
 
-def worker_of(stack: StackSettings) -> psutil.Process:
-    with supervisord.connect(stack) as supervisor:
-        return psutil.Process(supervisor.getProcessInfo("worker")["pid"])
+def worker_of(run: UUID) -> psutil.Process:
+    """The worker that started the process of a run."""
+    ancestors = {each for process in processes(run, "prefect.engine") for each in process.parents()}
+    (worker,) = [each for each in ancestors if "infra.worker" in each.cmdline()]
+    return worker
 
 
 def kill(stack: StackSettings, victim: str, run: UUID) -> None:
@@ -68,6 +70,8 @@ def kill(stack: StackSettings, victim: str, run: UUID) -> None:
     if victim == FLOW:
         (process,) = processes(run, "prefect.engine")
         process.kill()
+    elif victim == "worker" and processes(run, "prefect.engine"):
+        worker_of(run).kill()
     else:
         kill_service(stack, victim)
 

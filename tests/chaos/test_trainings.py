@@ -174,11 +174,12 @@ def test_a_run_that_was_given_to_another_process_is_left_to_it(stack: StackSetti
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("whole", [True, False], ids=["machine", "worker"])
-def test_a_machine_or_worker_that_is_gone_costs_no_epoch(stack: StackSettings, whole: bool) -> None:
+def test_a_machine_or_worker_that_is_gone_costs_no_epoch(stack: StackSettings, whole: bool) -> None:  # noqa: ARG001
     """Worker, flow run and training die at once, or the worker alone: nobody tells, so the missing heartbeats do."""
     name = "machine" if whole else "worker"
-    run, worker = start(name), worker_of(stack)
+    run = start(name)
     until(lambda: reached(run, 3), "epoch 3")
+    worker = worker_of(run)
     for process in [worker, *worker.children(recursive=True), *processes(run)] if whole else [worker]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

@@ -72,7 +72,7 @@ def automation(api: httpx.Client) -> dict[str, Any]:
 
 
 def test_status_names_every_service_and_its_health(stack: StackSettings) -> None:
-    names = ["postgres", "object-store", "prefect", "mlflow", "triton", "studio", "worker"]
+    names = ["postgres", "object-store", "prefect", "mlflow", "triton", "studio", "worker", "training-worker"]
     names += ["label-studio"] if stack.review else []
     described = local_stack.describe_services(stack)
     assert sorted(each["service"] for each in described) == sorted(names)
@@ -151,7 +151,7 @@ def test_a_service_elsewhere_is_not_started_here(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
     settings = StackSettings.load()
     names = {service.name for service in services(settings)}
-    assert names == {"postgres", "prefect", "triton", "studio", "worker"}
+    assert names == {"postgres", "prefect", "triton", "studio", "worker", "training-worker"}
     assert settings.environment["AWS_ENDPOINT_URL"] == "https://s3.example.com"
     assert settings.environment["PREFECT_API_URL"] == stack.environment["PREFECT_API_URL"]
 

@@ -1,0 +1,132 @@
+"""A worker of the work pool: `python -m infra.worker`, which drains when it is told to end.
+
+`prefect worker start` ends at once and leaves its runs behind: each goes on without anybody to see it end, and on a
+machine that goes away too, 90 s pass until its silence is noticed. This one takes no more runs, gives those that it has
+`--drain` seconds, and ends the others in words that Prefect understands, so that the next worker carries them on.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+from prefect.workers.process import ProcessWorker
+
+from infra.command_errors import StackError
+from infra.gpus import hold
+from infra.registration import POOL
+from infra.stack_settings import StackSettings
+
+LOGGER = logging.getLogger("prefect.worker.studio")
+DRAIN_S = 5.0  # with the time that ends need and the 15 s of `retry-crashed-runs` another worker has the run in 30 s
+ENDING_S = 8.0  # what a run has to write that it was ended
+_LOOK_S = 0.1
+
+
+class DrainingWorker(ProcessWorker):
+    """A process worker that can be told to take no more runs."""
+
+    is_draining = False
+
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        """Leave the name `process` to Prefect's own worker."""
+        return "draining-process"
+
+    async def get_and_submit_flow_runs(self) -> list[Any]:
+        """Take what waits, unless it is draining."""
+        return [] if self.is_draining else await super().get_and_submit_flow_runs()
+
+    @property
+    def runs(self) -> int:
+        """How many runs it has: those that begin, and those that have processes."""
+        try:
+            return int(self.limiter.borrowed_tokens)
+        except RuntimeError:  # it has not begun
+            return 0
+
+
+async def work(worker: DrainingWorker, drain_s: float, *, with_healthcheck: bool = False) -> None:
+    """Work until SIGTERM or SIGINT, then drain; a second signal ends the runs at once."""
+    told = asyncio.Semaphore(0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.release)
+    working = asyncio.create_task(worker.start(with_healthcheck=with_healthcheck))
+    waiting = asyncio.create_task(told.acquire())
+    await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if waiting.done():
+        again = asyncio.create_task(told.acquire())
+        await _drain(worker, drain_s, again)
+        again.cancel()
+        working.cancel()
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+
+
+async def _drain(worker: DrainingWorker, drain_s: float, again: "asyncio.Task[bool]") -> None:
+    worker.is_draining = True
+    LOGGER.info("takes no more runs; %d go on, for at most %g s", worker.runs, drain_s)
+    await _wait(drain_s, lambda: not worker.runs or again.done())
+    if not worker.runs:
+        LOGGER.info("all its runs have ended")
+        return
+    LOGGER.info("hands %d runs over: each ends here as Crashed, and the next worker carries it on", worker.runs)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        told: set[int] = set()
+
+        def ended(number: int = number, told: set[int] = told) -> bool:
+            told |= _signal_runs(number, told)  # one may have begun only now
+            return not worker.runs
+
+        await _wait(ENDING_S, ended)
+
+
+async def _wait(seconds: float, is_over: Callable[[], bool]) -> None:
+    for _ in range(round(seconds / _LOOK_S)):
+        if is_over():
+            return
+        await asyncio.sleep(_LOOK_S)
+
+
+def _signal_runs(number: int, told: set[int]) -> set[int]:
+    """Send a signal to the processes of each run, which are a group of their own."""
+    groups = {child.pid for child in psutil.Process().children()} - told
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+    return groups
+
+
+def main() -> None:
+    """Work until the process is told to end."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", help="of the worker, as Prefect shows it")
+    parser.add_argument("--queue", action="append", help="from which it takes runs; all, if none is named")
+    parser.add_argument("--limit", type=int, required=True, help="of runs at one time")
+    parser.add_argument("--drain", type=float, default=DRAIN_S, help="seconds that runs have to end by themselves")
+    parser.add_argument("--gpus", help="that its runs see, by number: 0, or 0+1 for both; no other worker has them")
+    parser.add_argument("--nice", type=int, default=0, help="how far its runs stand back behind others, 0 to 19")
+    parser.add_argument("--health", action="store_true", help="say at PREFECT_WORKER_WEBSERVER_PORT whether it is well")
+    given = parser.parse_args()
+    os.nice(given.nice)
+    gpus = given.gpus.split("+") if given.gpus else []
+    try:
+        held = hold(gpus, StackSettings.load().state_dir / "gpus")
+    except StackError as error:
+        sys.exit(str(error))
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    worker = DrainingWorker(name=given.name, work_pool_name=POOL, work_queues=given.queue, limit=given.limit)
+    with held:
+        asyncio.run(work(worker, given.drain, with_healthcheck=given.health))
+
+
+if __name__ == "__main__":
+    main()

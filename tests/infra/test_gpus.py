@@ -1,0 +1,83 @@
+"""Which GPUs a training worker has."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from infra import gpus
+from infra.command_errors import StackError
+from infra.gpus import gpu_groups, hold
+from infra.services import worker_command
+from infra.stack_settings import StackSettings
+
+
+@pytest.mark.parametrize(
+    ("wanted", "groups"),
+    [("none", []), ("0", [("0",)]), ("0,1", [("0",), ("1",)]), ("0+1,2", [("0", "1"), ("2",)])],
+)
+def test_each_group_is_a_worker(wanted: str, groups: list[tuple[str, ...]]) -> None:
+    assert gpu_groups(wanted) == groups
+
+
+@pytest.mark.parametrize("wanted", ["", "0,", "0,0", "0+1,1", "all of them", "../0", "0;1"])
+def test_what_names_no_gpu_or_one_twice_is_refused(wanted: str) -> None:
+    with pytest.raises(StackError, match=r"Expected STUDIO_TRAINING_GPUS .* found"):
+        gpu_groups(wanted)
+
+
+def driver(folder: Path, monkeypatch: pytest.MonkeyPatch, shown: str) -> None:
+    """A program in the place of the driver's: there is no GPU here."""
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nprintf '{shown}'\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_each_gpu_of_the_machine_has_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver(tmp_path, monkeypatch, r"GPU 0: NVIDIA H200 (UUID: GPU-a)\nGPU 1: NVIDIA H200 (UUID: GPU-b)\n")
+    assert gpu_groups("auto") == [("0",), ("1",)]
+
+
+@pytest.mark.parametrize("shown", ["NVIDIA-SMI has failed\\n", ""])
+def test_without_a_gpu_there_is_one_worker_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str
+) -> None:
+    driver(tmp_path, monkeypatch, shown)
+    assert gpu_groups("auto") == [()]
+    monkeypatch.setenv("PATH", "")
+    assert gpus.list_gpus() == []
+
+
+def test_no_two_workers_have_one_gpu(tmp_path: Path) -> None:
+    with hold(["0", "1"], tmp_path), pytest.raises(StackError, match=r"Expected GPU 1 to be free"):
+        hold(["2", "1"], tmp_path)
+    with hold(["1", "2"], tmp_path):
+        pass
+
+
+def values(command: list[str], option: str) -> list[str]:
+    return [value for name, value in itertools.pairwise(command) if name == option]
+
+
+def test_a_worker_with_a_gpu_takes_one_training_at_a_time() -> None:
+    command = worker_command(StackSettings(), gpus="1")
+    assert values(command, "--queue") == ["training"]
+    assert values(command, "--limit") == ["1"]
+    assert values(command, "--gpus") == ["1"]
+
+
+def test_a_worker_without_one_takes_everything_else() -> None:
+    taken = values(worker_command(StackSettings()), "--queue")
+    assert "training" not in taken
+    assert {"interactive", "serving", "inference", "rollback"} <= {*taken}
+
+
+def test_a_queue_that_is_none_is_refused_with_those_that_are() -> None:
+    with pytest.raises(StackError, match=r"Expected work queues, some of rollback, interactive, .*; found cpu\."):
+        worker_command(StackSettings(), queues=["checks", "cpu"])
+
+
+def test_trainings_do_not_share_a_worker() -> None:
+    with pytest.raises(StackError, match=r"Expected one run at a time .* found a limit of 2"):
+        worker_command(StackSettings(), gpus="0", limit=2)
