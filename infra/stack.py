@@ -211,7 +211,7 @@ def wait_until_healthy(wanted: Iterable[Service], settings: StackSettings, say: 
 
 
 def _line(service: Service) -> str:
-    return f"  {service.name:<14}{service.address}"
+    return f"  {service.name:<17}{service.address}"
 
 
 def _passwords(settings: StackSettings) -> str:
