@@ -6,10 +6,11 @@ boto3 and Prefect read their own variables (`AWS_*`, `PREFECT_*`) themselves.
 import tempfile
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.rendering.links import UiLinks
+from tasks.triton_targets import TritonTarget, parse_targets
 
 
 class Settings(BaseSettings):
@@ -24,7 +25,12 @@ class Settings(BaseSettings):
     studio_live_url: str = Field("http://127.0.0.1:8003/live", description="The live page as browsers reach it.")
     triton_http_url: str = "127.0.0.1:8000"
     triton_grpc_url: str = "127.0.0.1:8001"
-    studio_triton_key: SecretStr = Field(SecretStr(""), description="Opens Triton's load API.")
+    triton_targets: str = Field(
+        "",
+        description="All Tritons, `GRPC/HTTP,GRPC/HTTP`, each address as host:port; `dns:` in front makes one of each "
+        "address of the host. Empty: one, at TRITON_GRPC_URL and TRITON_HTTP_URL.",
+    )
+    studio_triton_key: SecretStr = Field(SecretStr(""), description="Opens the load API of every Triton.")
     label_studio_url: str = Field(
         "", description="Label Studio as workers and browsers reach it; empty: there is none."
     )
@@ -43,6 +49,17 @@ class Settings(BaseSettings):
         description="Folder of the live log that model `predict` writes; none: live predictions are not monitored.",
     )
     studio_scratch_dir: Path = Field(Path(tempfile.gettempdir()), description="Parent of every run's scratch folder.")
+
+    @field_validator("triton_targets")
+    @classmethod
+    def _are_targets(cls, text: str) -> str:
+        parse_targets(text)
+        return text
+
+    @property
+    def triton_target_list(self) -> list[TritonTarget]:
+        """Where the Tritons are, as the environment says: one or more."""
+        return parse_targets(self.triton_targets) or [TritonTarget(self.triton_grpc_url, self.triton_http_url)]
 
     @property
     def addresses(self) -> UiLinks:

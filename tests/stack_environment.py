@@ -32,7 +32,8 @@ def set_environment(*, stack: bool) -> Path:
     os.environ["STUDIO_LIVE_LOG_SHARE"] = "1"
     # Prefect looks through all cancelled runs of a day, of which the tests make hundreds: a fifth of its server's time.
     os.environ.setdefault("PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS", "300")
-    os.environ.pop("STUDIO_POSTGRES_URL", None)
+    for name in ("STUDIO_POSTGRES_URL", "STUDIO_TRITONS", "TRITON_TARGETS"):
+        os.environ.pop(name, None)
     from infra.stack_settings import StackSettings
 
     settings = StackSettings()

@@ -9,9 +9,9 @@ from tritonclient.utils import InferenceServerException
 from tasks.orchestration.step import step
 from tasks.serving.http_client import CALL_TIMEOUT_S, ServingError, TritonUnreachableError, error_reason
 from tasks.serving.served_model import ServedModel
+from tasks.serving.servers import current_server, setting_of
 from tasks.serving.task_outputs import output_shapes
 from tasks.serving.triton_config import INPUT
-from tasks.settings import Settings
 from tasks.vision.geometry import PAD_VALUE, Floats, Rgb
 
 INFER_TIMEOUT_S = 60.0
@@ -31,7 +31,7 @@ def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
         VersionNotLoadedError: Triton has no such version.
         TritonUnreachableError: Triton does not answer.
     """
-    address = Settings().triton_grpc_url
+    address = current_server().grpc
     shapes = output_shapes(model.task, {})
     tensor = triton.InferInput(INPUT, [1, *square.shape], "UINT8").set_data_from_numpy(square[None])
     try:
@@ -40,7 +40,9 @@ def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
             outputs = {name: response.as_numpy(name) for name in shapes}
     except InferenceServerException as error:
         if not _is_live(address):
-            raise TritonUnreachableError("TRITON_GRPC_URL", address, "answer a test image", error) from error
+            raise TritonUnreachableError(
+                setting_of("TRITON_GRPC_URL"), address, "answer a test image", error
+            ) from error
         if "unknown model" in error_reason(error):
             raise VersionNotLoadedError(
                 f"Triton at {address} does not serve {model.entry} version {model.version}: it was started anew in the "

@@ -9,6 +9,7 @@ import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
 from tasks.errors import StudioError
+from tasks.serving.servers import are_several, current_server, is_live, setting_of
 from tasks.settings import Settings
 
 CALL_TIMEOUT_S = 15.0
@@ -44,7 +45,8 @@ def triton_http_client(purpose: str, timeout_s: float = CALL_TIMEOUT_S) -> Itera
         ServingError: The call fails; the message says what it was for.
         TritonUnreachableError: Triton does not answer.
     """
-    address = Settings().triton_http_url
+    server = current_server()
+    address = server.http
     try:
         with triton_http.InferenceServerClient(
             address, connection_timeout=CALL_TIMEOUT_S, network_timeout=timeout_s
@@ -53,9 +55,11 @@ def triton_http_client(purpose: str, timeout_s: float = CALL_TIMEOUT_S) -> Itera
     except InferenceServerException as error:
         raise ServingError(f"Triton at {address} could not {purpose}: {error_reason(error)}") from error
     except TimeoutError as error:
+        if are_several() and not is_live(server):  # another one may do it
+            raise TritonUnreachableError("TRITON_TARGETS", address, purpose, error) from error
         raise ServingError(f"Triton at {address} did not {purpose} within {timeout_s:g} s: see Triton's log") from error
     except (OSError, HTTPException) as error:
-        raise TritonUnreachableError("TRITON_HTTP_URL", address, purpose, error) from error
+        raise TritonUnreachableError(setting_of("TRITON_HTTP_URL"), address, purpose, error) from error
 
 
 def error_reason(error: InferenceServerException) -> str:
