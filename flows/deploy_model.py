@@ -58,5 +58,5 @@ def deploy_model(
         announcements.announce_deployed(session.record, change)
         change.tag_dates()
         change.unload_replaced()
-        session.record.outcome = f"{model_name} version {model.version} is served and is the champion"
+        session.record.outcome = f"{model_name} version {model.version} is served and is the champion{change.away_text}"
     return outcome.completed(session.record.outcome)

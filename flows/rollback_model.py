@@ -37,5 +37,5 @@ def rollback_model(model_name: ModelName, version: RollbackVersion | None = None
         change.tag_dates()
         kept_versions.unload_leftovers(model_name)
         change.unload_replaced()
-        session.record.outcome = f"{model_name} version {target} is the champion again"
+        session.record.outcome = f"{model_name} version {target} is the champion again{change.away_text}"
     return outcome.completed(session.record.outcome)

@@ -29,6 +29,7 @@ def undeploy_model(model_name: ModelName) -> State:
         kept_versions.unload_leftovers(model_name)
         history = champions.champion_history(model_name)
         champions.announce_champion(model_name, NO_DEFAULT_VERSION, session.record.flow_run_id, history)
-        rollout.undeploy(model_name, session.require_lock)
-        session.record.outcome = f"{model_name} is served no longer; deploy-model serves it again"
+        away = rollout.undeploy(model_name, session.require_lock)
+        left = rollout.away_text(away)
+        session.record.outcome = f"{model_name} is served no longer; deploy-model serves it again{left}"
     return outcome.completed(session.record.outcome)

@@ -15,7 +15,6 @@ from tasks.orchestration.step import retried_step
 from tasks.orchestration.unfinished_runs import FLOW_RUN_ID, list_unfinished_runs
 from tasks.selection import known_sample
 from tasks.serving import model_control, model_repository
-from tasks.serving.triton_names import candidate_name
 from tasks.storage.leases import lease_holders
 from tasks.storage.locks import serving_lock
 from tasks.storage.object_names import Bucket
@@ -117,7 +116,7 @@ def _is_served(model_name: str, version: int) -> bool:
     """Whether Triton answers with the version under any name; raises ServingError if it is away."""
     if version in model_control.list_ready_versions().get(model_name, set()):
         return True
-    return version in {each.version for each in model_control.list_served_versions(candidate_name(model_name))}
+    return version in {each.version for each in model_control.list_candidates(model_name)}
 
 
 def _numbered(versions: list[RegisteredVersion], version: int) -> RegisteredVersion | None:

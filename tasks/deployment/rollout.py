@@ -1,13 +1,17 @@
 """From the version that is served to another: either the new one is the champion, or all is as it was.
 
+On several servers it is tried on the first that answers. That one changes first, alone, and then the others at once;
+one that is away is left out, and put right when it is back (`tasks.serving.repair`).
+
 The model's own name in Triton is for the champion, the version for clients that name none. Every other version that is
 needed for a while is served aside (`triton_names`): a candidate, and versions that runs of inference use.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TypeVar
 
 from prefect import get_run_logger
@@ -25,6 +29,17 @@ from tasks.serving.kept_versions import keep_in_use, unload_aside, unload_unused
 from tasks.serving.model_control import Snapshot
 from tasks.serving.model_repository import AsideVersions, ConfigFile, PublishedVersion
 from tasks.serving.served_model import ServedModel
+from tasks.serving.servers import (
+    ServersAwayError,
+    TritonServer,
+    are_several,
+    call_on_each,
+    current_server,
+    is_live,
+    list_servers,
+    live_servers,
+    talking_to,
+)
 from tasks.serving.triton_config import config_pbtxt, read_serving_params
 from tasks.serving.triton_names import candidate_name
 from tasks.tracking import champions
@@ -40,7 +55,8 @@ RequireLock = Callable[[], None]  # raises Superseded if another flow run works 
 class Rollout:
     """The change of the champion from `former` to `model`, by a flow run that holds the lock of the model.
 
-    `history` are the champions with `model`, the last of them.
+    `history` are the champions with `model`, the last of them. `away` are the servers that have not changed because
+    they did not answer.
     """
 
     model: ServedModel
@@ -50,7 +66,8 @@ class Rollout:
     flow_run_id: str
     require_lock: RequireLock
     is_champion: bool = field(default=False, init=False)
-    _lower_versions: list[ServedModel] = field(default_factory=list, init=False)
+    away: set[TritonServer] = field(default_factory=set, init=False)
+    _lower_versions: dict[TritonServer, list[ServedModel]] = field(default_factory=dict, init=False)
     _loads: int = field(default=0, init=False)
 
     @contextmanager
@@ -100,9 +117,10 @@ class Rollout:
 
         def ask() -> R:
             self.require_lock()
-            if not model_control.is_loaded(candidate):
-                self._load_candidate(candidate)
-            return question()
+            with talking_to(current_server()):  # of several, the same for the whole question
+                if not model_control.is_loaded(candidate):
+                    self._load_candidate(candidate)
+                return question()
 
         return SERVICE_RESTART.call(ask)
 
@@ -126,25 +144,83 @@ class Rollout:
 
     def _replace_champion(self) -> None:
         model = self.model
-        before = model_control.read_snapshot(model.name)
-        self._lower_versions = _versions_that_may_stay(before, model, self.serving)
-        staying = {model.version, *(each.version for each in self._lower_versions)}
-        leaving = [each for each in before.versions if each.version not in staying]
-        if before.config is not None:
-            timeouts = self.serving.model_dump(include={"load_timeout_s", "drain_timeout_s"})
-            keep_in_use(leaving, read_serving_params(before.config).model_copy(update=timeouts))
-        config = config_pbtxt(model_control.build_config([model], self.serving, model.version))
+        before = call_on_each(live_servers(), lambda: model_control.read_snapshot.fn(model.name))
+        self.away = {*list_servers()} - before.keys()
+        self._lower_versions = {
+            server: _versions_that_may_stay(snapshot, model, self.serving) for server, snapshot in before.items()
+        }
+        self._keep_leaving(before)
+        with talking_to(next(iter(before))):
+            config = config_pbtxt(model_control.build_config([model], self.serving, model.version))
         config_file = ConfigFile(model.name)
         timeout_s = self.serving.load_timeout_s
-        with defer_cancellation(), _rollback_on_error(before, config_file, self.require_lock, timeout_s):
+        changed: dict[TritonServer, Snapshot] = {}
+        with defer_cancellation(), _rollback_on_error(changed, config_file, self.require_lock, timeout_s):
             self.require_lock()
             champions.announce_champion(model.name, model.version, self.flow_run_id, self.history)
             self.require_lock()  # MLflow may have been away for minutes
-            model_control.load_versions(model.name, [*self._lower_versions, model], self.serving, model.version)
-            # Only these two calls lie between the moment of Triton and that of the registry.
+            first = self._change_first(before, changed)
+            # With one server, only these two calls lie between the moment of Triton and that of the registry.
             config_file.write(config)
+            self._change_others({server: each for server, each in before.items() if server != first}, changed)
             champions.set_champion(model.name, model.version, self.history)
             self.is_champion = True
+
+    def _keep_leaving(self, before: Mapping[TritonServer, Snapshot]) -> None:
+        """Serve aside what a server will serve no longer, for the runs of inference that use it."""
+        timeouts = self.serving.model_dump(include={"load_timeout_s", "drain_timeout_s"})
+        leaving: dict[int, ServedModel] = {}
+        for server, snapshot in before.items():
+            staying = {self.model.version, *(each.version for each in self._lower_versions[server])}
+            leaving |= {each.version: each for each in snapshot.versions if each.version not in staying}
+        configs = [snapshot.config for snapshot in before.values() if snapshot.config is not None]
+        if configs:
+            keep_in_use(leaving.values(), read_serving_params(configs[0]).model_copy(update=timeouts))
+
+    def _change_first(
+        self, before: Mapping[TritonServer, Snapshot], changed: dict[TritonServer, Snapshot]
+    ) -> TritonServer:
+        """Serve the version on the first server that stays; return it."""
+        for server, snapshot in before.items():
+            with talking_to(server):
+                if self._change(snapshot, changed):
+                    return server
+        raise ServersAwayError(
+            f"expected a Triton that stays while it loads {self.model.name} version {self.model.version}, found that "
+            f"{', '.join(map(str, before))} went away: see their logs, and whether they run (`studio status`)"
+        )
+
+    def _change_others(self, before: Mapping[TritonServer, Snapshot], changed: dict[TritonServer, Snapshot]) -> None:
+        if before:
+            self.require_lock()
+            log_step("loading version %d into %d more servers", self.model.version, len(before))
+            call_on_each(before, lambda: self._change(before[current_server()], changed))
+
+    def _change(self, before: Snapshot, changed: dict[TritonServer, Snapshot]) -> bool:
+        """Serve the version on this server; returns whether that is there.
+
+        Raises:
+            ServingError: It is there, and does not load the version, or does not answer with it.
+        """
+        versions = [*self._lower_versions[current_server()], self.model]
+        changed[current_server()] = before
+
+        def change() -> None:
+            model_control.load_versions(self.model.name, versions, self.serving, self.model.version)
+            if are_several():
+                self._require_served()
+
+        return _try(change, self.away)
+
+    def _require_served(self) -> None:
+        """Raise ServingError unless this server has the version as its champion, as it was meant, and it answers."""
+        found = model_control.read_snapshot.fn(self.model.name).champion_model
+        if found != self.model:
+            raise ServingError(
+                f"expected the Triton at {current_server()} to serve {self.model}, found {found}: do all servers of "
+                "TRITON_TARGETS read the same bucket, and does anything else load models into them?"
+            )
+        grpc_client.smoke_test.fn(self.model)
 
     def tag_dates(self) -> None:
         """Tag both versions with the date of the change, and the new one with its serving parameters; never raises."""
@@ -156,24 +232,70 @@ class Rollout:
         Other clients that name an older version have had `drain_s` to look up the champion.
         """
         with _report_incomplete_cleanup(self.model):
-            if self._lower_versions:
+            lower = {each.version: each for each in chain.from_iterable(self._lower_versions.values())}
+            if lower:
                 time.sleep(self.serving.drain_s)
                 SERVICE_RESTART.call(self.require_lock)
-                keep_in_use(self._lower_versions, self.serving)
+                keep_in_use(lower.values(), self.serving)
             SERVICE_RESTART.call(self.require_lock)
-            model_control.serve_alone(self.model, self.serving)
+            self._serve_alone()
             unload_unused(self.model.name)
 
+    def _serve_alone(self) -> None:
+        if not are_several():
+            model_control.serve_alone(self.model, self.serving)
+            return
+        live = live_servers()
+        self.away = {*list_servers()} - {*live}
+        call_on_each(live, lambda: _try(lambda: model_control.serve_alone.fn(self.model, self.serving), self.away))
 
-def undeploy(model_name: str, require_lock: RequireLock) -> None:
-    """Stop serving a model now; runs of inference may finish on the version that they use, however long they take."""
-    before = retried(model_control.read_snapshot)(model_name)
-    if before.config is not None:
-        keep_in_use(before.versions, read_serving_params(before.config), for_good=True)
+    @property
+    def away_text(self) -> str:
+        """Which servers do not have the version yet, as the end of a sentence; empty if all do."""
+        return away_text(self.away)
+
+
+def away_text(away: Iterable[TritonServer]) -> str:
+    """Return what is said of servers that were away, as the end of a sentence; empty if none was."""
+    names = ", ".join(sorted(map(str, away)))
+    return f"; Triton at {names} did not answer, and is put right when it does" if names else ""
+
+
+def undeploy(model_name: str, require_lock: RequireLock) -> set[TritonServer]:
+    """Stop serving a model now; runs of inference may finish on the version that they use, however long they take.
+
+    Returns the servers that were away.
+    """
+    live = live_servers()
+    before = call_on_each(live, lambda: retried(model_control.read_snapshot)(model_name))
+    versions = {each.version: each for snapshot in before.values() for each in snapshot.versions}
+    configs = [snapshot.config for snapshot in before.values() if snapshot.config is not None]
+    if configs:
+        keep_in_use(versions.values(), read_serving_params(configs[0]), for_good=True)
     SERVICE_RESTART.call(require_lock)
     SERVICE_RESTART.call(lambda: ConfigFile(model_name).write(None))
-    model_control.unload(model_name)
+    away = {*list_servers()} - {*live}
+    call_on_each(live, lambda: _try(lambda: _unload(model_name), away))
     unload_unused(model_name)
+    return away
+
+
+def _unload(model_name: str) -> None:
+    # One server alone is awaited.
+    (model_control.unload.fn if are_several() else model_control.unload)(model_name)
+
+
+def _try(action: Callable[[], object], away: set[TritonServer]) -> bool:
+    """Return whether this server is there for the action, else note it as away; one server alone has to be there."""
+    try:
+        action()
+    except StudioError as error:
+        if not are_several() or not (error.transient or not is_live(current_server())):
+            raise
+        get_run_logger().warning("going on without the Triton at %s: %s", current_server(), error)
+        away.add(current_server())
+        return False
+    return True
 
 
 def _unload_candidate(candidate: ServedModel, patience: RetryPolicy = ONCE) -> None:
@@ -196,9 +318,9 @@ def _versions_that_may_stay(before: Snapshot, model: ServedModel, serving: Servi
 
 @contextmanager
 def _rollback_on_error(
-    before: Snapshot, config_file: ConfigFile, require_lock: RequireLock, timeout_s: float
+    changed: Mapping[TritonServer, Snapshot], config_file: ConfigFile, require_lock: RequireLock, timeout_s: float
 ) -> Iterator[None]:
-    # The error of the block is the one that is raised.
+    # The error of the block is the one that is raised. What `changed` says when it is raised was served before.
     config = config_file.read()
     try:
         yield
@@ -209,9 +331,13 @@ def _rollback_on_error(
         get_run_logger().warning("going back to what was served before")
         with warn_on_error(_NOT_RESTORED):
             config_file.write(config)
-        with warn_on_error(_NOT_RESTORED):
-            model_control.restore(before, timeout_s)
+        call_on_each(changed, lambda: _restore(changed[current_server()], timeout_s))
         raise
+
+
+def _restore(before: Snapshot, timeout_s: float) -> None:
+    with warn_on_error(_NOT_RESTORED):
+        model_control.restore(before, timeout_s)
 
 
 def _raise_if_superseded(require_lock: RequireLock) -> None:

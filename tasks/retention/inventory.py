@@ -12,7 +12,7 @@ from tasks.orchestration.unfinished_runs import FLOW_RUN_ID, find_ends, list_unf
 from tasks.parameters import LIVE_MODEL
 from tasks.retention.rules import Kind, Leaving, State
 from tasks.serving import model_control
-from tasks.serving.triton_names import candidate_name, is_aside
+from tasks.serving.triton_names import is_aside
 from tasks.storage.leases import lease_holders
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ListedObject, ObjectStore
@@ -72,7 +72,7 @@ def protect(leavings: Iterable[Leaving], versions: list[RegisteredVersion]) -> S
     ready = model_control.list_ready_versions()
     served = {f"{model}/{version}" for model, numbers in ready.items() for version in numbers}
     for model in models:
-        candidates = model_control.list_served_versions(candidate_name(model.name))
+        candidates = model_control.list_candidates(model.name)
         numbers = {*lease_holders(model.name), *(candidate.version for candidate in candidates)}
         served |= {f"{model.name}/{number}" for number in numbers}
     owners = {owner for leaving in leavings for owner in leaving.owners if FLOW_RUN_ID.fullmatch(owner)}

@@ -1,10 +1,11 @@
-"""Versions that are served aside as long as runs of inference use them."""
+"""Versions that are served aside, on every server that answers, as long as runs of inference use them."""
 
 import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from prefect import get_run_logger
 from prefect.context import FlowRunContext
@@ -15,6 +16,7 @@ from tasks.parameters import ServingParams
 from tasks.serving import model_control
 from tasks.serving.model_repository import AsideVersions
 from tasks.serving.served_model import ServedModel
+from tasks.serving.servers import call_on_each, live_servers
 from tasks.serving.triton_names import candidate_name, kept_name, kept_version
 from tasks.storage.leases import lease_holders
 
@@ -25,12 +27,12 @@ def keep_in_use(versions: Iterable[ServedModel], serving: ServingParams, *, for_
     A run whose version is gone goes on with the champion, so an error here is logged and stops nothing.
     """
     until = None if for_good else time.time() + serving.drain_timeout_s
-    with warn_on_error("runs of inference that hold an old version go on with the champion"):
-        for model in versions:
+    for model in versions:
+        with warn_on_error("runs of inference that hold an old version go on with the champion"):
             if lease_holders(model.name).get(model.version):
                 kept = replace(model, aside=kept_name(model.name, model.version))
                 AsideVersions(model.name).copy(model.version, kept.entry)
-                model_control.load_aside(kept, serving, until)
+                call_on_each(live_servers(), partial(model_control.load_aside, kept, serving, until))
 
 
 def unload_unused(model_name: str) -> None:
@@ -53,7 +55,7 @@ def unload_leftovers(model_name: str) -> None:
 
 def unload_aside(model_name: str, entry: str) -> None:
     """Unload the version that is served aside under a name, and remove its files."""
-    model_control.unload.fn(entry)
+    call_on_each(live_servers(), lambda: model_control.unload.fn(entry))
     AsideVersions(model_name).remove(entry)  # last: by the files the next rollout knows what may still be loaded
 
 

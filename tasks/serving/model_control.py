@@ -1,9 +1,14 @@
-"""The control plane of Triton: load and unload versions, and read which are served."""
+"""The control plane of Triton: load and unload versions, and read which are served.
+
+Each function is about one server (`servers.talking_to`), except those that say otherwise.
+"""
 
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from tasks.orchestration.step import retried, retried_step, step
@@ -12,7 +17,8 @@ from tasks.serving import triton_config
 from tasks.serving.canary_rules import RequestStats
 from tasks.serving.http_client import ServingError, access_key_header, triton_http_client
 from tasks.serving.served_model import ServedModel
-from tasks.serving.triton_names import is_aside, kept_version, list_names, model_name_of
+from tasks.serving.servers import call_on_each, live_servers
+from tasks.serving.triton_names import candidate_name, is_aside, kept_version, list_names, model_name_of
 
 T = TypeVar("T")
 
@@ -150,6 +156,28 @@ def _load(config: Mapping[str, Any], purpose: str, timeout_s: float) -> None:
         triton.load_model(config["name"], headers=access_key_header(), config=json.dumps(config))
 
 
+def load_deployed(model_name: str, timeout_s: float = 120.0) -> None:
+    """Serve a model as its config.pbtxt in the repository says.
+
+    Raises:
+        ServingError: It does not load; Triton serves what it served before.
+    """
+    with triton_http_client(f"load {model_name} as it is deployed", timeout_s) as triton:
+        triton.load_model(model_name, headers=access_key_header())
+
+
+def read_config(model_name: str) -> Mapping[str, Any] | None:
+    """Return the config by which a model is served under its name, whoever has deployed it; None if it is not."""
+    versions = sorted(int(row["version"]) for row in _index(model_name) if row.get("state") == "READY")
+    return _config(model_name, versions[-1]) if versions else None
+
+
+def list_loaded_names() -> list[str]:
+    """Return the names under which something is loaded, models' own and aside."""
+    rows = _repository_index("list what it serves")
+    return sorted({row["name"] for row in rows if row.get("state") in {"READY", "LOADING"}})
+
+
 def _config(model_name: str, version: int) -> Any:  # noqa: ANN401 - JSON
     with triton_http_client(f"read the config of {model_name} version {version}") as triton:
         return triton.get_model_config(model_name, str(version))
@@ -200,25 +228,34 @@ def _described(model_name: str, read: Callable[[], T]) -> T:
 
 @retried_step
 def first_ready_version(model_name: str, *versions: int) -> ServedModel:
-    """Return the first of these versions that answers requests now, under the model's own name or aside.
+    """Return the first of these versions that answers requests now on any server, under the model's own name or aside.
 
     If none does, this is the champion in Triton: in the moment of a rollout Triton is ahead of the registry.
 
     Raises:
         ServingError: The model is not served; a version that is loaded aside then is for the runs that hold it.
     """
-    served = read_snapshot.fn(model_name)
-    for version in versions if served.versions else ():
-        for entry in list_names(model_name, version):
-            for model in list_served_versions(entry):
-                if model.version == version and model.until > time.time():
-                    return model
-    if served.champion_model:
-        return served.champion_model
+    served = call_on_each(live_servers(), lambda: read_snapshot.fn(model_name))
+    serving = [server for server, snapshot in served.items() if snapshot.versions]
+    for version in versions:
+        for found in call_on_each(serving, partial(_find_ready, model_name, version)).values():
+            if found:
+                return found
+    for snapshot in served.values():
+        if snapshot.champion_model:
+            return snapshot.champion_model
     raise ServingError(
         f"expected Triton to serve {model_name} version {versions[-1]}, found no version. "
         f"Run deploy-model/gpu with model_name {model_name!r} and version {versions[-1]}."
     )
+
+
+def _find_ready(model_name: str, version: int) -> ServedModel | None:
+    for entry in list_names(model_name, version):
+        for model in list_served_versions(entry):
+            if model.version == version and model.until > time.time():
+                return model
+    return None
 
 
 def request_stats(model: ServedModel) -> RequestStats:
@@ -252,16 +289,27 @@ def unload(model_name: str, timeout_s: float = 60.0) -> None:
 
 
 def list_ready_versions() -> dict[str, set[int]]:
-    """Return the versions that answer requests now, by model: champions, and those kept for runs that hold them.
+    """Return the versions that answer requests on any server, by model: champions, and those kept for runs.
 
     Raises:
-        ServingError: Triton does not answer.
+        StudioError: No Triton answers.
     """
     ready: dict[str, set[int]] = {}
-    for row in _repository_index("list the versions that it serves"):
+    purpose = "list the versions that it serves"
+    for row in chain.from_iterable(call_on_each(live_servers(), lambda: _repository_index(purpose)).values()):
         if row.get("state") == "READY" and (not is_aside(row["name"]) or kept_version(row["name"])):
             ready.setdefault(model_name_of(row["name"]), set()).add(int(row["version"]))
     return ready
+
+
+def list_candidates(model_name: str) -> list[ServedModel]:
+    """Return the versions of a model that are candidates on any server.
+
+    Raises:
+        StudioError: No Triton answers.
+    """
+    found = call_on_each(live_servers(), lambda: list_served_versions(candidate_name(model_name)))
+    return list(chain.from_iterable(found.values()))
 
 
 def _index(model_name: str) -> list[dict[str, str]]:
