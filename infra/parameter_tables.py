@@ -42,10 +42,14 @@ def flows_without_table(pages: Iterable[str]) -> list[str]:
 
 
 def parameter_table(flow: str) -> str:
-    """Return a Markdown table of the parameters of a flow (`train-model`): a row per field, nested fields with dots."""
+    """Return a Markdown table of the parameters of a flow (`train-model`): a row per field, nested fields with dots.
+
+    Of a flow that has none it is a sentence.
+    """
     module = flow.replace("-", "_")
     schema = getattr(import_module(f"flows.{module}"), module).parameters
-    return HEAD + "".join(_rows("", schema.model_dump(), schema.definitions))
+    rows = "".join(_rows("", schema.model_dump(), schema.definitions))
+    return HEAD + rows if rows else "It has no parameters.\n"
 
 
 def event_table() -> str:

@@ -10,8 +10,11 @@ from tasks.orchestration.current_run import first_attempt_start, flow_run_id
 from tasks.orchestration.flow_runs import OwnershipGuard, flow_run_is_final
 from tasks.orchestration.step import retried
 from tasks.parameters import ServingParams
+from tasks.serving.kept_versions import warn_on_error
 from tasks.serving.model_control import read_snapshot
+from tasks.serving.repair import repair_model
 from tasks.serving.served_model import ServedModel
+from tasks.serving.servers import are_several
 from tasks.storage.locks import never_cancel, serving_lock
 from tasks.tracking.champion_history import history_after_deploy
 from tasks.tracking.champions import champion_history, find_chosen_version
@@ -80,6 +83,8 @@ def deployment_session(
 ) -> Iterator[DeploymentSession]:
     """Hold the lock of a model in the block, and record in MLflow what the block does.
 
+    Of several servers, one that was away during an earlier rollout is put right first.
+
     `cancel_holder` may end the flow run, given by its id, that holds the lock.
 
     Raises:
@@ -92,6 +97,9 @@ def deployment_session(
         recorded_rollout(action, model_name, run) as record,
         announced_refusal(record),
     ):
+        if are_several():
+            with warn_on_error("a server that serves something else is left to the rollout"):
+                repair_model(model_name)
         yield DeploymentSession(
             model_name=model_name, record=record, require_lock=require_lock, require_ownership=require_ownership
         )

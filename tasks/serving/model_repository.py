@@ -15,6 +15,7 @@ from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 
 GRAPH = "model.onnx"
 MAIN_CODE = "model.py"
+CONFIG = "config.pbtxt"
 CODE_FOLDER = Path(__file__).parents[2] / "model_repository" / "graph"
 # What makes a version complete comes last.
 CODE_FILES = sorted(CODE_FOLDER.glob("*.py"), key=lambda path: path.name == MAIN_CODE)
@@ -102,11 +103,16 @@ class AsideVersions:
         _MODELS.delete(*_MODELS.keys(f"{entry}/"))
 
 
+def deployed_models() -> list[str]:
+    """Return the names of the models that have a config.pbtxt."""
+    return sorted(name for name, _, rest in (key.partition("/") for key in _MODELS.keys("")) if rest == CONFIG)
+
+
 class ConfigFile:
     """config.pbtxt of a model, which says that it is deployed: a Triton that starts anew loads what it names."""
 
     def __init__(self, model_name: str) -> None:
-        self._key = f"{model_name}/config.pbtxt"
+        self._key = f"{model_name}/{CONFIG}"
 
     def read(self) -> str | None:
         """Return its text; None if the model is not deployed."""

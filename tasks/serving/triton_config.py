@@ -94,6 +94,30 @@ def config_pbtxt(config: Mapping[str, Any]) -> str:
     return str(text_format.MessageToString(json_format.ParseDict(config, ModelConfig())))
 
 
+def parse_config_pbtxt(text: str) -> dict[str, Any]:
+    """Return the config in a config.pbtxt, under protobuf's own field names.
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    try:
+        config = text_format.Parse(text, ModelConfig())
+    except text_format.ParseError as error:
+        raise ValueError(f"expected a config.pbtxt, found {text[:80]!r} ({error})") from error
+    return dict(json_format.MessageToDict(config, preserving_proto_field_name=True))
+
+
+def served_alike(config: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two configs, as we write them or as Triton gives them back, serve the same in the same way."""
+    return _identity(config) == _identity(other)
+
+
+def _identity(config: Mapping[str, Any]) -> tuple[object, ...]:
+    parameters = {key: value.get("string_value", "") for key, value in config.get("parameters", {}).items()}
+    copies = int((config.get("instance_group") or [{}])[0].get("count", 1))
+    return config_versions(config), parameters, config.get("backend"), int(config.get("max_batch_size", 0)), copies
+
+
 def config_versions(config: Mapping[str, Any]) -> list[int]:
     """Return the versions that a config, as Triton gives it back, says are served; empty if it does not name them."""
     return [int(v) for v in config.get("version_policy", {}).get("specific", {}).get("versions", [])]

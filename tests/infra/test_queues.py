@@ -36,7 +36,7 @@ def test_what_takes_long_leaves_room_on_a_worker() -> None:
     unlimited = {each["entrypoint"] for each in deployments if limits[each["work_pool"]["work_queue_name"]] is None}
     short = (
         *("validate_dataset", "rollback_model", "delete_dataset"),
-        *("delete_version", "delete_predictions", "clean_up"),
+        *("delete_version", "delete_predictions", "clean_up", "repair_servers"),
     )
     assert unlimited == {f"flows/{name}.py:{name}" for name in short}
 

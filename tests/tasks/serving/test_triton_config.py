@@ -20,9 +20,12 @@ from tasks.serving.triton_config import (
     config_pbtxt,
     config_versions,
     model_config,
+    parse_config_pbtxt,
     read_champion_version,
     read_served_model,
     read_serving_params,
+    served_alike,
+    set_kept_until,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -292,3 +295,34 @@ def test_nonsense_class_names_are_refused(text: str) -> None:
     config["parameters"]["class_names.3"] = {"string_value": text}
     with pytest.raises(ValueError, match="class names as a JSON list"):
         read_served_model(config, 3)
+
+
+def as_triton_gives_it(config: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of 64 bits as JSON texts, names of protobuf, and what Triton adds."""
+    given = json_format.MessageToDict(json_format.ParseDict(config, ModelConfig()), preserving_proto_field_name=True)
+    return {
+        **given,
+        "version_policy": {"specific": {"versions": [str(v) for v in config_versions(config)]}},
+        "input": [],
+    }
+
+
+def test_a_server_is_held_against_the_text_that_was_deployed() -> None:
+    deployed = model_config([NEW], PARAMS, 12)
+    wanted = parse_config_pbtxt(config_pbtxt(deployed))
+    assert served_alike(as_triton_gives_it(deployed), wanted)
+    for other in (
+        model_config([OLD], PARAMS, 3),
+        model_config([OLD, NEW], PARAMS, 12),
+        model_config([replace(NEW, digest="decaf")], PARAMS, 12),
+        model_config([replace(NEW, thresholds=None)], PARAMS, 12),
+        model_config([NEW], ServingParams(instances=3, max_batch_size=8), 12),
+        model_config([NEW], ServingParams(instances=2, max_batch_size=4), 12),
+        set_kept_until(deployed, 1.0),
+    ):
+        assert not served_alike(as_triton_gives_it(other), wanted)
+
+
+def test_what_is_no_config_pbtxt_is_shown() -> None:
+    with pytest.raises(ValueError, match=r"expected a config\.pbtxt, found 'no config"):
+        parse_config_pbtxt("no config")
