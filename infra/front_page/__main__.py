@@ -6,6 +6,7 @@ import uvicorn
 
 from infra.front_page.application import Services, application
 from infra.stack_settings import HOST, StackSettings
+from tasks.serving.servers import list_servers
 
 
 def main() -> None:
@@ -17,6 +18,7 @@ def main() -> None:
         password=os.environ["STUDIO_PASSWORD"],
         store_url=os.environ["AWS_ENDPOINT_URL"],
         s3_events_secret=os.environ["STUDIO_S3_EVENTS_SECRET"],
+        list_tritons=lambda: [server.http for server in list_servers()],
     )
     uvicorn.run(
         application(services), host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3

@@ -4,7 +4,7 @@ It keeps no state. It asks S3, MLflow, Prefect and Triton, and whatever it does 
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from infra.front_page import (
     reviews,
     runs,
     s3_events,
+    server_watch,
     stored_files,
     uploads,
 )
@@ -40,7 +41,8 @@ from tasks.errors import StudioError
 class Services:
     """What the page is told: Triton's address (host:port) and load key, its own password, and the store's address.
 
-    Senders of event notifications show `s3_events_secret`; if it is empty, there are none.
+    Senders of event notifications show `s3_events_secret`; if it is empty, there are none. Where there may be several
+    Tritons, `list_tritons` returns their addresses.
     """
 
     triton_url: str
@@ -48,6 +50,7 @@ class Services:
     password: str
     store_url: str
     s3_events_secret: str = ""
+    list_tritons: Callable[[], Sequence[str]] | None = None
 
 
 def application(services: Services) -> Starlette:
@@ -55,8 +58,9 @@ def application(services: Services) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def with_triton(app: Starlette) -> AsyncIterator[None]:
-        async with live.triton_client(services.triton_url) as client:
-            live.prepare(app.state, client, services.triton_key)
+        list_tritons = services.list_tritons or (lambda: [services.triton_url])
+        async with live.triton_client() as client, server_watch.watching(client, list_tritons, services.triton_key):
+            live.prepare(app.state, client, list_tritons, services.triton_key)
             yield
 
     routes = [

@@ -1,16 +1,20 @@
 """The page of live predictions, and what programs ask for the same: an image for a served model, and their list.
 
 Triton lets no page read its answers (it has no CORS), so this forwards two requests to it and nothing else. Names and
-numbers from a request travel as request parameters of Triton's protocol and become no part of an address.
+numbers from a request travel as request parameters of Triton's protocol and become no part of an address. Of several
+Tritons it asks the first that is well, beginning with another one each time.
 """
 
 import asyncio
 import json
 import re
 import struct
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
 from typing import Any
 
 import httpx
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import State
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -23,24 +27,56 @@ from tasks.serving.triton_config import config_versions, read_champion_version, 
 
 MAX_BYTES = 32 * 2**20
 TIMEOUT_S = 60.0
+PROBE_TIMEOUT_S = 2.0
 MAX_AT_ONCE = 16  # pictures in memory, of MAX_BYTES each; others wait unread
+_ANOTHER_MAY_KNOW = {404, 503}  # the model is not there yet, or is on its way out
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _QUERY = tuple(name for name in PREDICT_HEADERS if name != "model")  # which the path says
 
 
-def triton_client(url: str) -> httpx.AsyncClient:
-    """Return a client of the Triton at `url` (host:port)."""
+def triton_client() -> httpx.AsyncClient:
+    """Return a client of Tritons."""
     timeout = httpx.Timeout(TIMEOUT_S, connect=5)
     # Triton, when it is stopped, waits until nobody is connected any more.
     limits = httpx.Limits(max_keepalive_connections=0)
-    return httpx.AsyncClient(base_url=f"http://{url}", timeout=timeout, limits=limits, trust_env=False)
+    return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
 
 
-def prepare(state: State, triton: httpx.AsyncClient, key: str) -> None:
-    """Give the routes what they share: the client, the key of Triton's index, and the room for pictures."""
+def prepare(state: State, triton: httpx.AsyncClient, list_tritons: Callable[[], Sequence[str]], key: str) -> None:
+    """Give the routes what they share: the client, the Tritons, the key of their index, and the room for pictures."""
     state.triton = triton
+    state.list_tritons = list_tritons
+    state.turns = count()
     state.key = key
     state.slots = asyncio.Semaphore(MAX_AT_ONCE)
+
+
+async def _ask_any(
+    request: Request, ask: Callable[[httpx.AsyncClient, str], Awaitable[httpx.Response]]
+) -> httpx.Response:
+    """Return the answer of the first Triton that is well, else what another has said.
+
+    Raises:
+        httpx.HTTPError: None answers.
+    """
+    state = request.app.state
+    tritons = await run_in_threadpool(state.list_tritons)  # it may look up a name
+    first = next(state.turns) % len(tritons)
+    answer: httpx.Response | None = None
+    error: httpx.HTTPError | None = None
+    for address in [*tritons[first:], *tritons[:first]]:
+        try:
+            if len(tritons) > 1:  # one that is stopped takes connections and never answers
+                await state.triton.get(f"http://{address}/v2/health/live", timeout=PROBE_TIMEOUT_S)
+            answer = await ask(state.triton, f"http://{address}")
+        except httpx.HTTPError as raised:
+            error = raised
+            continue
+        if answer.status_code not in _ANOTHER_MAY_KNOW:
+            return answer
+    if answer is None:
+        raise error or httpx.ConnectError("there is no Triton")
+    return answer
 
 
 async def show_tab(request: Request) -> Response:
@@ -60,13 +96,17 @@ async def show_models(request: Request) -> Response:
 
 
 async def _models(request: Request) -> Response:
-    triton = request.app.state.triton
     headers = {KEY_HEADER: request.app.state.key}
-    index = await triton.post("/v2/repository/index", json={"ready": True}, headers=headers)
+
+    async def ask(triton: httpx.AsyncClient, address: str) -> httpx.Response:
+        return await triton.post(f"{address}/v2/repository/index", json={"ready": True}, headers=headers)
+
+    index = await _ask_any(request, ask)
     if index.is_error:
         return _error(f"Triton does not list its models: {_reason(index)}", index.status_code)
     names = sorted({row["name"] for row in index.json() if _NAME.fullmatch(row["name"])})
-    configs = [await triton.get(f"/v2/models/{name}/config") for name in names]
+    triton, address = request.app.state.triton, index.url.join("/")
+    configs = [await triton.get(address.join(f"/v2/models/{name}/config")) for name in names]
     described = [_described(config) for config in configs if not config.is_error]
     return JSONResponse([model for model in described if model])
 
@@ -124,19 +164,23 @@ async def _infer(request: Request, body: bytes) -> Response:
         "outputs": [{"name": "json", "parameters": {"binary_data": False}}],
     }
     head = json.dumps(call).encode()
-    answer = await request.app.state.triton.post(
-        "/v2/models/predict/infer",
-        content=head + struct.pack("<I", len(body)) + body,
-        headers={"Inference-Header-Content-Length": str(len(head))},
-    )
+
+    async def ask(triton: httpx.AsyncClient, address: str) -> httpx.Response:
+        return await triton.post(
+            f"{address}/v2/models/predict/infer",
+            content=head + struct.pack("<I", len(body)) + body,
+            headers={"Inference-Header-Content-Length": str(len(head))},
+        )
+
+    answer = await _ask_any(request, ask)
     if answer.is_error:
         return _error(_reason(answer), answer.status_code)
     return Response(answer.json()["outputs"][0]["data"][0], media_type="application/json")
 
 
 def _while_triton_is_away(request: Request, error: httpx.HTTPError) -> Response:
-    address = request.app.state.triton.base_url
-    return _error(f"expected Triton at {address}, found no answer ({error!r}): start it with `studio up`", 502)
+    addresses = " or ".join(request.app.state.list_tritons())
+    return _error(f"expected Triton at {addresses}, found no answer ({error!r}): start it with `studio up`", 502)
 
 
 def _reason(answer: httpx.Response) -> str:

@@ -47,7 +47,7 @@ class Predictor:
         self.params = params
         self.model = client.model
         # Those that wait for Triton, and one a core to decode and draw meanwhile.
-        self.threads = max_in_flight(params) + (os.cpu_count() or 1)
+        self.threads = client.in_flight + (os.cpu_count() or 1)
         self._client = client
         self._media = media
         # Two budgets: a thread that holds a decoded image never waits for room for a file.
@@ -147,5 +147,5 @@ class Predictor:
 
 
 def max_in_flight(params: InferenceParams) -> int:
-    """Return the most requests to Triton at one time."""
+    """Return the most requests to one Triton at one time."""
     return params.in_flight or max(4, 2 * (os.cpu_count() or 1))

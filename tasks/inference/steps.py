@@ -18,7 +18,7 @@ from tasks.media.malloc import tune_malloc
 from tasks.orchestration.step import step
 from tasks.parameters import InferenceParams
 from tasks.serving.served_model import ServedModel
-from tasks.settings import Settings
+from tasks.serving.servers import list_servers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def run_chunks_on_triton(
     _require_valid(params, model)
     tune_malloc()
     writer = ResultWriter(model, io.new_tracker and _drop_weak(io.new_tracker, model, params), io.on_progress)
-    with closing(TritonClient(Settings().triton_grpc_url, model, max_in_flight(params))) as client:
+    with closing(TritonClient([server.grpc for server in list_servers()], model, max_in_flight(params))) as client:
         try:
             with closing(run_chunks(chunks, io.media, Predictor(client, io.media, params), writer, folder)) as parts:
                 for part in parts:

@@ -1,11 +1,14 @@
-"""The client of Triton for all threads of a worker, pinned to one version of a model.
+"""The client of all Tritons for all threads of a worker, pinned to one version of a model.
 
-A version that is champion no longer is served under another name for a while, and the client follows it there.
+A version that is champion no longer is served under another name for a while, and the client follows it there. Each
+request goes to the server that has fewest of them; what a server does not answer, another one gets.
 """
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from tasks.vision.geometry import Floats
 
 REQUEST_TIMEOUT_S = 60.0
 TRITON_RESTART = RetryPolicy(first_s=0.05, longest_s=1.0, total_s=180.0)  # it loads its models first
+REST = RetryPolicy(first_s=0.05, longest_s=5.0)  # of a server that did not answer, while others do
 UNLOADED_AFTER_S = 5.0  # a version that a live server does not have under any name for so long is unloaded
 CHECK_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 3  # of a request that the server answered with an error
@@ -58,35 +62,106 @@ class ResponseError(StudioError):
     """Triton refuses one image, or its response breaks the contract; the others are not affected."""
 
 
-class TritonClient:
-    """Infers with one version of a model: at most `in_flight` requests at a time, from any number of threads."""
+class _Server:
+    """One Triton as a client sees it: the name under which it has the version, and whether it can be asked.
 
-    def __init__(self, url: str, model: ServedModel, in_flight: int) -> None:
+    `busy` counts the requests that it has now. Until `rests_until` (monotonic) others are asked first; one that is
+    `doubted` has to say that it has the version before it gets a request. Both concern several servers alone.
+    """
+
+    def __init__(self, url: str, model: ServedModel, *, doubted: bool) -> None:
+        self.url = url
+        self.entry = model.entry
+        self.until = model.until
+        self.busy = 0
+        self.rests_until = 0.0
+        self.doubted = doubted
+        self._model = model
+        self._version = str(model.version)
+        self._failures = 0
+        self.client = triton.InferenceServerClient(url, channel_args=_CHANNEL)
+
+    def infer(self, request: triton.InferInput, outputs: Sequence[triton.InferRequestedOutput]) -> Any:  # noqa: ANN401 - tritonclient has no types
+        """Return the answer to a request."""
+        response = self.client.infer(
+            self.entry, [request], self._version, outputs=outputs, client_timeout=REQUEST_TIMEOUT_S
+        )
+        self._failures = 0
+        return response
+
+    def rest(self) -> None:
+        """Leave it alone for a moment, for longer the more often in a row it has failed."""
+        self.doubted = True
+        self.rests_until = time.monotonic() + next(islice(REST.pauses(), self._failures, None))
+        self._failures += 1
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether others are asked first."""
+        return self.doubted and self.rests_until > time.monotonic()
+
+    def find_version(self) -> bool:
+        """Use the name that has the version now; returns whether one does."""
+        for name in list_names(self._model.name, self._model.version):
+            if self._is_ready(name):
+                with suppress(InferenceServerException):  # it is unloaded again
+                    config = self.client.get_model_config(
+                        name, self._version, as_json=True, client_timeout=CHECK_TIMEOUT_S
+                    )
+                    self.until = read_kept_until(config["config"])
+                    self.entry = name
+                    return True
+        return False
+
+    def is_live(self) -> bool:
+        """Return whether it answers."""
+        try:
+            return bool(self.client.is_server_live(client_timeout=CHECK_TIMEOUT_S))
+        except InferenceServerException:
+            return False
+
+    def has_version(self) -> bool:
+        """Return whether it has the version under any name."""
+        return any(map(self._is_ready, list_names(self._model.name, self._model.version)))
+
+    def _is_ready(self, entry: str) -> bool:
+        try:
+            return bool(self.client.is_model_ready(entry, self._version, client_timeout=CHECK_TIMEOUT_S))
+        except InferenceServerException:
+            return False
+
+
+class TritonClient:
+    """Infers with one version of a model: at most `in_flight` requests at a time on each server, from any threads.
+
+    `urls` are the servers' gRPC addresses (host:port). `in_flight` is then the sum for all servers.
+    """
+
+    def __init__(self, urls: Sequence[str], model: ServedModel, in_flight: int) -> None:
         self.model = model
-        self._url = url
-        self._client = triton.InferenceServerClient(url, channel_args=_CHANNEL)
+        self.in_flight = in_flight * len(urls)
+        self._each_in_flight = in_flight
+        self._servers = [_Server(url, model, doubted=len(urls) > 1) for url in urls]
         self._outputs = [triton.InferRequestedOutput(name) for name in OUTPUTS[model.task]]
-        self._slots = threading.BoundedSemaphore(in_flight)
+        self._changed = threading.Condition()
         self._fault: StudioError | None = None
-        self._entry = model.entry
-        self._until = model.until
 
     def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
+        """Close the connections."""
+        for server in self._servers:
+            server.client.close()
 
     def infer(self, squares: NDArray[np.uint8]) -> dict[str, Floats]:
         """Return the outputs, by name, for [n, S, S, 3] RGB squares; the first dimension of each is n.
 
         Raises:
-            InferenceError: The server stays away for longer than `TRITON_RESTART`.
-            VersionUnloadedError: It no longer serves this version.
-            ResponseError: It refuses these images, or its response breaks the contract.
+            InferenceError: All servers stay away for longer than `TRITON_RESTART`.
+            VersionUnloadedError: None serves this version any more.
+            ResponseError: A server refuses these images, or its response breaks the contract.
         """
         request = triton.InferInput(INPUT, list(squares.shape), "UINT8")
         request.set_data_from_numpy(np.ascontiguousarray(squares))
-        with self._slots:
-            response = self._send(request)
+        response = self._send(request)
         outputs = {output.name(): response.as_numpy(output.name()) for output in self._outputs}
         if any(values is None or len(values) != len(squares) for values in outputs.values()):
             raise ResponseError(
@@ -100,66 +175,92 @@ class TritonClient:
         pauses = TRITON_RESTART.pauses()
         since = time.monotonic()
         while self._fault is None:
-            if time.time() > self._until:
-                self._fault = VersionUnloadedError(
-                    f"{self._about} was kept for runs that hold it, and the time for that is over"
-                )
-                break
-            entry = self._entry
-            try:
-                return self._client.infer(
-                    entry,
-                    [request],
-                    str(self.model.version),
-                    outputs=self._outputs,
-                    client_timeout=REQUEST_TIMEOUT_S,
-                )
-            except InferenceServerException as error:
-                if error.status() in _AWAY or error.status() == _UNKNOWN:
-                    self._follow(entry)
-                    self._give_up_after(time.monotonic() - since, error)
-                else:
-                    errors += 1
-                    if errors == MAX_ATTEMPTS:
-                        raise ResponseError(f"expected {self._about} to answer, found {_error_text(error)}") from error
-            time.sleep(next(pauses))
+            with self._slot() as server:
+                if time.time() > server.until:
+                    self._fault = VersionUnloadedError(
+                        f"{self._about} was kept for runs that hold it, and the time for that is over"
+                    )
+                    break
+                found = "no server that has it"
+                entry = server.entry
+                try:
+                    if self._can_be_asked(server):
+                        return server.infer(request, self._outputs)
+                except InferenceServerException as error:
+                    found = _error_text(error)
+                    if error.status() in _AWAY or error.status() == _UNKNOWN:
+                        self._avoid(server, entry)
+                    else:
+                        errors += 1
+                        if errors == MAX_ATTEMPTS:
+                            raise ResponseError(f"expected {self._about} to answer, found {found}") from error
+                self._give_up_after(time.monotonic() - since, found)
+            if not self._has_others(server):
+                time.sleep(next(pauses))
         # One thread has waited for all: the others need not wait as long again.
         raise self._fault
 
-    def _follow(self, entry: str) -> None:
-        """Use the name that has the version now, unless another thread has found it already."""
-        version = str(self.model.version)
-        for name in list_names(self.model.name, self.model.version) if self._entry == entry else ():
-            if self._is_ready(name):
-                with suppress(InferenceServerException):  # it is unloaded again
-                    config = self._client.get_model_config(name, version, as_json=True, client_timeout=CHECK_TIMEOUT_S)
-                    self._until = read_kept_until(config["config"])
-                    self._entry = name
-                    return
+    @contextmanager
+    def _slot(self) -> Iterator[_Server]:
+        """Wait for room at the server that is best to ask, and take it in the block."""
+        with self._changed:
+            while not (free := self._free_servers()):
+                self._changed.wait(1.0)
+            server = free[0]
+            server.busy += 1
+            if server.doubted:
+                server.rests_until = time.monotonic() + 3 * CHECK_TIMEOUT_S  # one thread asks it, for each name
+        try:
+            yield server
+        finally:
+            with self._changed:
+                server.busy -= 1
+                self._changed.notify()
 
-    def _give_up_after(self, waited: float, error: InferenceServerException) -> None:
+    def _free_servers(self) -> list[_Server]:
+        """The servers with room, best first; those that rest only if all do."""
+        now = time.monotonic()
+        awake = [server for server in self._servers if server.rests_until <= now] or self._servers
+        free = [server for server in awake if server.busy < self._each_in_flight]
+        return sorted(free, key=lambda server: (max(server.rests_until, now), server.busy))
+
+    def _can_be_asked(self, server: _Server) -> bool:
+        if not server.doubted:
+            return True
+        if not server.find_version():
+            server.rest()
+            return False
+        server.doubted = False
+        server.rests_until = 0.0
+        return True
+
+    def _avoid(self, server: _Server, entry: str) -> None:
+        """Look at another server, or under another name, unless another thread has found that already."""
+        if len(self._servers) > 1:
+            if not server.is_resting:  # several of its requests have failed at one time
+                server.rest()
+        elif server.entry == entry:
+            server.find_version()
+
+    def _has_others(self, server: _Server) -> bool:
+        now = time.monotonic()
+        return any(other.rests_until <= now for other in self._servers if other is not server)
+
+    def _give_up_after(self, waited: float, found: str) -> None:
         if waited >= UNLOADED_AFTER_S and self._is_unloaded():
             self._fault = VersionUnloadedError(f"{self._about} is served no longer")
         elif waited >= TRITON_RESTART.total_s:
+            urls = " or ".join(server.url for server in self._servers)
             self._fault = InferenceError(
-                f"expected Triton at {self._url} to answer for {self._about} within {TRITON_RESTART.total_s:g} s, "
-                f"found {_error_text(error)}. See whether Triton is up (`studio status`, `studio up`); then retry this "
+                f"expected Triton at {urls} to answer for {self._about} within {TRITON_RESTART.total_s:g} s, "
+                f"found {found}. See whether Triton is up (`studio status`, `studio up`); then retry this "
                 "run: it goes on from here"
             )
 
     def _is_unloaded(self) -> bool:
-        """Whether the server is up without this version."""
-        try:
-            live = bool(self._client.is_server_live(client_timeout=CHECK_TIMEOUT_S))
-        except InferenceServerException:
-            return False
-        return live and not any(map(self._is_ready, list_names(self.model.name, self.model.version)))
-
-    def _is_ready(self, entry: str) -> bool:
-        try:
-            return bool(self._client.is_model_ready(entry, str(self.model.version), client_timeout=CHECK_TIMEOUT_S))
-        except InferenceServerException:
-            return False
+        """Whether a server is up, and none has this version."""
+        live = [server for server in self._servers if server.is_live()]
+        return bool(live) and not any(server.has_version() for server in live)
 
     @property
     def _about(self) -> str:

@@ -47,7 +47,7 @@ def saturated(model: ServedModel, squares: list[Rgb], seconds: float) -> Work:
 
     def work() -> Done:
         until = time.perf_counter() + seconds
-        with closing(TritonClient(Settings().triton_grpc_url, model, flying)) as client:
+        with closing(TritonClient([Settings().triton_grpc_url], model, flying)) as client:
 
             def ask(first: int) -> int:
                 done = 0

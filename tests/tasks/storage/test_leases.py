@@ -109,7 +109,7 @@ class Held:
                 s3.copy_object(Bucket="models", Key=key, CopySource=f"models/{served.name}/1/{file}")
         self.asides = model_repository.AsideVersions(name)
         model_control.load_versions.fn(name, [self.first], ServingParams(), 1)
-        self.client = TritonClient(Settings().triton_grpc_url, self.first, 2)
+        self.client = TritonClient([Settings().triton_grpc_url], self.first, 2)
 
     def ask(self) -> float:
         """Seconds until the pinned version has answered."""
