@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 from infra.command_errors import StackError
 from infra.ports import is_free
-from infra.stack_settings import REVIEW_TOOLS, StackSettings
+from infra.stack_settings import REVIEW_TOOLS, StackSettings, is_address
 from infra.supervisord import Service
 from infra.triton import find_installation
+from tasks.triton_targets import TritonTarget
 
 EXTERNAL_SERVICE_VARIABLES = (
     *("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL"),
@@ -22,10 +23,8 @@ def require_external_services(settings: StackSettings) -> None:
     Raises:
         StackError: One does not.
     """
-    for variable in EXTERNAL_SERVICE_VARIABLES:
-        if not settings.is_elsewhere(variable):
-            continue
-        address = settings.environment[variable]
+    named = [(name, settings.environment[name]) for name in EXTERNAL_SERVICE_VARIABLES if settings.is_elsewhere(name)]
+    for variable, address in [*named, *(("TRITON_TARGETS", address) for address in other_targets(settings))]:
         parts = urlsplit(address if "//" in address else f"//{address}")
         try:
             port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -35,6 +34,39 @@ def require_external_services(settings: StackSettings) -> None:
                 f"{variable} names {address}, which does not answer ({error}): start it, or unset {variable} to have "
                 f"the local stack run one."
             ) from error
+
+
+def other_targets(settings: StackSettings) -> list[str]:
+    """Return the gRPC addresses that TRITON_TARGETS names besides the Tritons of this stack.
+
+    Raises:
+        StackError: TRITON_TARGETS is not what it should be.
+    """
+    here = [] if settings.is_elsewhere("TRITON_GRPC_URL") else [target.grpc for target in settings.local_tritons]
+    return [target.grpc for target in _targets(settings) if not any(is_address(target.grpc, each) for each in here)]
+
+
+def _targets(settings: StackSettings) -> list[TritonTarget]:
+    try:
+        return settings.triton_targets
+    except ValueError as error:
+        raise StackError(str(error)) from error
+
+
+def require_local_targets(settings: StackSettings) -> None:
+    """Check that TRITON_TARGETS, if it is set, names each Triton that is to run here.
+
+    Raises:
+        StackError: It does not, so nothing would ever be deployed to one of them.
+    """
+    named = [target.grpc for target in _targets(settings)]
+    for target in settings.local_tritons:
+        if not any(is_address(address, target.grpc) for address in named):
+            raise StackError(
+                f"expected TRITON_TARGETS to name the Triton that runs here, {target}, found {', '.join(named)}: add "
+                "it, unset TRITON_TARGETS, or set TRITON_GRPC_URL and TRITON_HTTP_URL to one of these, so that none "
+                "runs here"
+            )
 
 
 def require_triton(settings: StackSettings) -> None:

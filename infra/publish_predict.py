@@ -15,6 +15,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from infra.command_errors import StackError
 from infra.stack_settings import ROOT, StackSettings
 from infra.triton import BUCKET, KEY_HEADER
+from tasks.serving.servers import resolve
 from tasks.serving.triton_config import config_versions
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _identity(config: Mapping[str, Any]) -> tuple[list[int], str]:
 
 
 def ensure_served(settings: StackSettings, client: "S3Client") -> bool:
-    """Have the running Triton serve the published version, then delete older ones; returns whether it was loaded.
+    """Have each Triton serve the published version, then delete older ones; returns whether one has loaded it.
 
     Requests are answered all the time.
 
@@ -89,27 +90,35 @@ def ensure_served(settings: StackSettings, client: "S3Client") -> bool:
         StackError: Triton does not answer, or does not load it.
     """
     published = _identity(_read_published_config(client))
-    load = not _serves(settings, published)
-    if load:
-        answer = _call(settings, "POST", f"repository/models/{NAME}/load", LOAD_SECONDS)
-        if answer.is_error:
-            raise StackError(f"expected Triton to load {NAME}, found {answer.text}: run `make setup`, then `make up`")
-        if not _serves(settings, published):
-            raise StackError(f"expected Triton to serve the {NAME} that was published, found another: `make up` again")
+    loaded = [
+        _ensure_served_by(server.http, settings.triton_key, published) for server in resolve(settings.triton_targets)
+    ]
     for key, version in _present(client).items():
         if version < min(published[0]):
             client.delete_object(Bucket=BUCKET, Key=key)
-    return load
+    return any(loaded)
 
 
-def _serves(settings: StackSettings, published: tuple[list[int], str]) -> bool:
-    ready, config = (_call(settings, "GET", f"models/{NAME}/{page}", READ_SECONDS) for page in ("ready", "config"))
+def _ensure_served_by(address: str, key: str, published: tuple[list[int], str]) -> bool:
+    if _serves(address, published):
+        return False
+    answer = _call(address, "POST", f"repository/models/{NAME}/load", LOAD_SECONDS, {KEY_HEADER: key})
+    if answer.is_error:
+        raise StackError(f"expected Triton to load {NAME}, found {answer.text}: run `make setup`, then `make up`")
+    if not _serves(address, published):
+        raise StackError(f"expected Triton to serve the {NAME} that was published, found another: `make up` again")
+    return True
+
+
+def _serves(address: str, published: tuple[list[int], str]) -> bool:
+    ready, config = (_call(address, "GET", f"models/{NAME}/{page}", READ_SECONDS) for page in ("ready", "config"))
     return ready.is_success and config.is_success and _identity(config.json()) == published
 
 
-def _call(settings: StackSettings, method: str, path: str, timeout_s: float) -> httpx.Response:
-    url = f"http://{settings.environment['TRITON_HTTP_URL']}/v2/{path}"
-    headers = {KEY_HEADER: settings.triton_key} if method == "POST" else {}
+def _call(
+    address: str, method: str, path: str, timeout_s: float, headers: Mapping[str, str] | None = None
+) -> httpx.Response:
+    url = f"http://{address}/v2/{path}"
     try:
         return httpx.request(method, url, headers=headers, timeout=timeout_s)
     except httpx.HTTPError as error:

@@ -4,7 +4,9 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import boto3
@@ -25,7 +27,7 @@ from infra.environment import (
 )
 from infra.gpus import gpu_groups
 from infra.identities import Role, identities
-from infra.stack_settings import HOST, REVIEWER, ROOT, StackSettings, write_private
+from infra.stack_settings import HOST, REVIEWER, ROOT, TRITON_PORT_STEP, StackSettings, write_private
 from infra.store_security import prepare_security
 from infra.supervisord import Service, bin_path
 from infra.temporary import temporary_folder
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 QUEUES = ROOT / "deployments" / "queues.yaml"
 TRAINING = "training"  # the queue of what takes a whole GPU for hours
+MORE_TRITONS = "triton-"  # before the number of each but the first
 
 
 def http_check(url: str) -> Callable[[], object]:
@@ -44,16 +47,32 @@ def http_check(url: str) -> Callable[[], object]:
     return lambda: httpx.get(url, timeout=3).raise_for_status()
 
 
+def any_check(urls: Sequence[str]) -> Callable[[], object]:
+    """Return a check that passes if one of the addresses answers 2xx."""
+
+    def check() -> None:
+        for url in urls[:-1]:
+            with suppress(httpx.HTTPError):
+                http_check(url)()
+                return
+        http_check(urls[-1])()
+
+    return check
+
+
 def services(settings: StackSettings) -> list[Service]:
     """Return the services that run here: a page, workers, and what the environment does not name elsewhere."""
     orchestration = not settings.is_elsewhere("PREFECT_API_URL")
     tracking = not settings.is_elsewhere("MLFLOW_TRACKING_URI")
-    is_local = {
+    is_local: dict[Callable[[StackSettings], Service], bool] = {
         postgres.service: (orchestration or tracking) and settings.postgres_url is None,
         object_store: not settings.is_elsewhere("AWS_ENDPOINT_URL"),
         prefect_server: orchestration,
         mlflow_server: tracking,
-        triton: not settings.is_elsewhere("TRITON_GRPC_URL"),
+        **{
+            partial(triton, number=number): not settings.is_elsewhere("TRITON_GRPC_URL")
+            for number in range(1, settings.tritons + 1)
+        },
         label_studio: settings.runs_label_studio,
         front_page: True,
         worker: True,
@@ -215,19 +234,25 @@ def _database(settings: StackSettings, name: str, driver: str) -> str:
     return f"{settings.database_url.replace('postgresql', driver, 1)}/{name}"
 
 
-def triton(settings: StackSettings) -> Service:
-    """Return tritonserver, from a virtual environment of its own."""
+def triton(settings: StackSettings, number: int = 1) -> Service:
+    """Return a tritonserver, from a virtual environment of its own; they are counted from 1."""
+    target = settings.local_tritons[number - 1]
+    step = (number - 1) * TRITON_PORT_STEP
+    ports = _ports(settings, "triton_http", "triton_grpc", "triton_metrics")
+    if step:
+        ports = {f"{name} (+{step})": port + step for name, port in ports.items()}
     return Service(
-        name="triton",
-        address=f"http://{HOST}:{settings.triton_http_port}",
+        name="triton" if number == 1 else f"{MORE_TRITONS}{number}",
+        address=f"http://{target.http}",
         command=[sys.executable, "-m", "infra.triton"],
-        ports=_ports(settings, "triton_http", "triton_grpc", "triton_metrics"),
-        check=http_check(f"http://{HOST}:{settings.triton_http_port}/v2/health/live"),
+        ports=ports,
+        check=http_check(f"http://{target.http}/v2/health/live"),
         environment=inherited_environment(settings)
         | s3_environment(settings, Role.TRITON)
         | triton_environment(settings)
         | settings.live_log_environment
-        | {"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port)},
+        | {"TRITON_HTTP_URL": target.http, "TRITON_GRPC_URL": target.grpc}  # its own, by which `predict` finds it
+        | {"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port + step)},
     )
 
 
@@ -278,11 +303,11 @@ def label_studio(settings: StackSettings) -> Service:
 
 
 def front_page(settings: StackSettings) -> Service:
-    """Return the front page; it is well if the Triton that runs here serves model `predict`."""
+    """Return the front page; it is well if a Triton that runs here serves model `predict`."""
     address = f"http://{HOST}:{settings.live_port}"
     checks = [http_check(f"{address}/live")]
     if not settings.is_elsewhere("TRITON_GRPC_URL"):
-        checks.append(http_check(f"http://{HOST}:{settings.triton_http_port}/v2/models/predict/ready"))
+        checks.append(any_check([f"http://{target.http}/v2/models/predict/ready" for target in settings.local_tritons]))
     return Service(
         name="studio",
         address=address,

@@ -13,7 +13,7 @@ from infra import leftovers, postgres, preflight, publish_predict, registration,
 from infra.command_errors import StackError
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
 from infra.notification_addresses import parse_addresses
-from infra.services import prepare_object_store, s3_client, services
+from infra.services import MORE_TRITONS, prepare_object_store, s3_client, services
 from infra.stack_settings import VARIABLES, StackSettings, is_address, write_private
 from infra.supervisord import Service
 from infra.temporary import fresh_folder, make_temporary_folder, remove_temporary
@@ -52,6 +52,7 @@ def up(settings: StackSettings, say: Echo = print) -> None:
     if supervisord.process(settings) is None:
         if "triton" in names:
             preflight.require_triton(settings)
+            preflight.require_local_targets(settings)
         if "label-studio" in names:
             preflight.require_label_studio(settings)
         preflight.require_free_ports(wanted, settings)
@@ -140,7 +141,8 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     bootstrap.ensure_buckets(settings)
     if "triton" in by_name:
         publish_predict.publish(s3_client(settings))
-    start("triton", "studio", "label-studio")
+    tritons = [name for name in by_name if name == "triton" or name.startswith(MORE_TRITONS)]
+    start(*tritons, "studio", "label-studio")
     wait("prefect")
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
@@ -150,7 +152,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     start(*workers)
     bootstrap.register_deployments()
     pipelines.register_pipelines(pipelines.read_pipelines())
-    wait("mlflow", "triton")
+    wait("mlflow", *tritons)
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
         _remove_leftovers(settings, say)
@@ -187,6 +189,12 @@ def load_settings() -> StackSettings:
             raise StackError(
                 f"The stack is up with {name}={value}, not {wanted or 'none'}: `studio down` first, without {name}."
             )
+    targets, wanted = kept.get("TRITON_TARGETS") or "", os.environ.get("TRITON_TARGETS", "")
+    if wanted not in {"", targets}:
+        raise StackError(
+            f"The stack is up with TRITON_TARGETS={targets or 'none'}, not {wanted}: `studio down` first, without "
+            "TRITON_TARGETS."
+        )
     return settings
 
 
@@ -240,8 +248,12 @@ def describe_services(settings: StackSettings) -> list[dict[str, str]]:
         }
         for service in services(settings)
     ]
-    elsewhere = filter(settings.is_elsewhere, preflight.EXTERNAL_SERVICE_VARIABLES)
+    elsewhere = [
+        (name, settings.environment[name])
+        for name in preflight.EXTERNAL_SERVICE_VARIABLES
+        if settings.is_elsewhere(name)
+    ]
+    elsewhere += [("TRITON_TARGETS", address) for address in preflight.other_targets(settings)]
     return local + [
-        {"service": name, "address": settings.environment[name], "process": "elsewhere", "health": ""}
-        for name in elsewhere
+        {"service": name, "address": address, "process": "elsewhere", "health": ""} for name, address in elsewhere
     ]

@@ -5,14 +5,16 @@ import os
 import secrets
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra import loopback
 from infra.identities import Role, secret_names
 from tasks.files import write_atomically
+from tasks.triton_targets import TritonTarget, parse_targets
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = loopback.HOST
@@ -24,7 +26,14 @@ SECRETS = (
 )
 USER = "studio"  # of Prefect and MLflow
 TRAINING = ("training_gpus", "training_nice")
+TRITON_PORT_STEP = 10  # from each port of a Triton to that of the next
 LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures")
+REMEMBERED = {  # beside the ports, from one `make up` to the next
+    "review",
+    "tritons",
+    *LIVE_LOG,
+    *TRAINING,
+}
 REVIEWER = "studio@localhost"  # of Label Studio, which wants an address
 
 
@@ -39,7 +48,7 @@ VARIABLES = {  # of each service, by the variable with its address: no key of on
         "STUDIO_LINKS_ACCESS_KEY_ID",
         "STUDIO_LINKS_SECRET_ACCESS_KEY",
     ),
-    "TRITON_GRPC_URL": ("TRITON_HTTP_URL", "TRITON_GRPC_URL", "STUDIO_TRITON_KEY"),
+    "TRITON_GRPC_URL": ("TRITON_HTTP_URL", "TRITON_GRPC_URL", "TRITON_TARGETS", "STUDIO_TRITON_KEY"),
     "LABEL_STUDIO_URL": ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"),
     "CVAT_URL": ("CVAT_URL", "CVAT_ACCESS_TOKEN", "CVAT_USERNAME", "CVAT_PASSWORD", "CVAT_ORGANIZATION"),
 }
@@ -73,6 +82,7 @@ class StackSettings(BaseSettings):
     triton_http_port: int = Field(8000, ge=1, le=65535)
     triton_grpc_port: int = Field(8001, ge=1, le=65535)
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
+    tritons: int = Field(1, ge=1, le=9, description="Tritons that run here; each has the ports of the one before + 10.")
     live_port: int = Field(8003, ge=1, le=65535, description="The front page, with the page of live predictions.")
     label_studio_port: int = Field(8004, ge=1, le=65535)
     live_log_dir: Path | None = Field(
@@ -97,6 +107,13 @@ class StackSettings(BaseSettings):
         """The folder as other processes find it; an empty text is none."""
         return Path(str(folder)).resolve() if folder else None
 
+    @model_validator(mode="after")
+    def _has_ports_of_all_tritons(self) -> Self:
+        highest = max(self.triton_http_port, self.triton_grpc_port, self.triton_metrics_port)
+        if highest + (self.tritons - 1) * TRITON_PORT_STEP > 65535:
+            raise ValueError(f"expected ports up to 65535 of {self.tritons} Tritons, found {highest} of the first")
+        return self
+
     @classmethod
     def load(cls) -> "StackSettings":
         """Return the settings: of the environment first, then of an earlier `make up`, then the defaults."""
@@ -115,7 +132,7 @@ class StackSettings(BaseSettings):
     @property
     def memory(self) -> dict[str, str]:
         """What is kept, under the names in the environment."""
-        names = [name for name in type(self).model_fields if "port" in name or name in {"review", *LIVE_LOG, *TRAINING}]
+        names = [name for name in type(self).model_fields if "port" in name or name in REMEMBERED]
         values = {name: getattr(self, name) for name in names}
         if self.postgres_url:
             values["postgres_url"] = self.postgres_url.get_secret_value()
@@ -196,7 +213,26 @@ class StackSettings(BaseSettings):
             "TRITON_GRPC_URL": f"{HOST}:{self.triton_grpc_port}",
             "LABEL_STUDIO_URL": f"http://{HOST}:{self.label_studio_port}",
             "LABEL_STUDIO_API_KEY": self.secrets["label_studio_token"],
-        }
+        } | ({"TRITON_TARGETS": ",".join(map(str, self.local_tritons))} if self.tritons > 1 else {})
+
+    @property
+    def local_tritons(self) -> list[TritonTarget]:
+        """Where the Tritons of this stack listen, if it runs them: the first at the ports of the settings."""
+        steps = range(0, self.tritons * TRITON_PORT_STEP, TRITON_PORT_STEP)
+        return [
+            TritonTarget(f"{HOST}:{self.triton_grpc_port + step}", f"{HOST}:{self.triton_http_port + step}")
+            for step in steps
+        ]
+
+    @property
+    def triton_targets(self) -> list[TritonTarget]:
+        """Where all Tritons in use are, here or elsewhere.
+
+        Raises:
+            ValueError: TRITON_TARGETS is not what it should be.
+        """
+        one = TritonTarget(self.environment["TRITON_GRPC_URL"], self.environment.get("TRITON_HTTP_URL", ""))
+        return parse_targets(self.environment.get("TRITON_TARGETS", "")) or [one]
 
     def is_elsewhere(self, variable: str) -> bool:
         """Return whether the environment names a service that is not the local one of `.studio/env`."""
@@ -212,6 +248,8 @@ class StackSettings(BaseSettings):
             if self.is_elsewhere(leader):
                 values = {name: value for name, value in values.items() if name not in names}
                 values |= {name: os.environ[name] for name in names if name in os.environ}
+        if os.environ.get("TRITON_TARGETS"):  # some may be here, and others elsewhere
+            values["TRITON_TARGETS"] = os.environ["TRITON_TARGETS"]
         return values
 
 

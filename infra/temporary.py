@@ -47,8 +47,10 @@ def remove_temporary(settings: StackSettings) -> None:
     """Remove all that is ours, after the stack is down; what belongs to a port in use is another stack's."""
     shutil.rmtree(temporary_folder(settings), ignore_errors=True)
     left = list(_sockets(settings))
-    if is_free(settings.triton_http_port):
-        left += shared_memory(settings.triton_http_port)
+    for target in settings.local_tritons:
+        port = int(target.http.rpartition(":")[2])
+        if is_free(port):
+            left += shared_memory(port)
     for path in left:
         with suppress(OSError):
             if path.lstat().st_uid == os.geteuid():

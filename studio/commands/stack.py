@@ -29,6 +29,9 @@ def up(
             help="With or without a sample of the live predictions for `monitor-model`; kept for later starts.",
         ),
     ] = None,
+    tritons: Annotated[
+        int | None, typer.Option(min=1, max=9, help="How many Tritons run here, one beside the other; kept.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start the local stack, with the data it had."""
@@ -41,6 +44,8 @@ def up(
         known = StackSettings.load()
         folder = known.live_log_dir or known.state_dir / "live-log"
         os.environ["STUDIO_LIVE_LOG_DIR"] = str(folder) if live_log else ""
+    if tritons is not None:
+        os.environ["STUDIO_TRITONS"] = str(tritons)
     settings = stack.load_settings()
     stack.up(settings, (lambda _: None) if as_json else print)
     if as_json:

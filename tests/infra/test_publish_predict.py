@@ -116,6 +116,32 @@ def test_a_load_that_failed_is_tried_again_and_old_files_go_after_it(triton: typ
     assert store.versions == {"2"}
 
 
+def test_each_of_several_tritons_loads_it_before_old_files_go(triton: type[Triton]) -> None:
+    class Another(triton):  # type: ignore[misc, valid-type]
+        version, digest, loads = "0", "", 0
+
+    store: Any = triton.store
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Another)
+    Thread(target=server.serve_forever, daemon=True).start()
+    targets = f"a:1/127.0.0.1:{triton.port},b:1/127.0.0.1:{server.server_port}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_TARGETS", targets)
+        settings = StackSettings()
+        publish_predict.publish(store)
+        assert publish_predict.ensure_served(settings, store)
+        store.objects["predict/config.pbtxt"] = b"written by another release"
+        publish_predict.publish(store)
+        Another.fails = True
+        with pytest.raises(StackError, match="out of luck"):
+            publish_predict.ensure_served(settings, store)
+        assert store.versions == {"1", "2"}
+        Another.fails = False
+        assert publish_predict.ensure_served(settings, store)
+    server.shutdown()
+    server.server_close()
+    assert (triton.loads, Another.loads, store.versions) == (2, 2, {"2"})
+
+
 def test_the_page_is_not_well_without_predict(triton: type[Triton]) -> None:
     settings = StackSettings(triton_http_port=triton.port, live_port=triton.port)
     check = services.front_page(settings).check
