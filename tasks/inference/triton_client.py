@@ -96,6 +96,11 @@ class _Server:
         self._failures += 1
 
     @property
+    def is_over(self) -> bool:
+        """Whether the time is over for which it keeps the version."""
+        return time.time() > self.until
+
+    @property
     def is_resting(self) -> bool:
         """Whether others are asked first."""
         return self.doubted and self.rests_until > time.monotonic()
@@ -121,8 +126,8 @@ class _Server:
             return False
 
     def has_version(self) -> bool:
-        """Return whether it has the version under any name."""
-        return any(map(self._is_ready, list_names(self._model.name, self._model.version)))
+        """Return whether it has the version under any name, and for now."""
+        return not self.is_over and any(map(self._is_ready, list_names(self._model.name, self._model.version)))
 
     def _is_ready(self, entry: str) -> bool:
         try:
@@ -176,7 +181,7 @@ class TritonClient:
         since = time.monotonic()
         while self._fault is None:
             with self._slot() as server:
-                if time.time() > server.until:
+                if all(each.is_over for each in self._servers):
                     self._fault = VersionUnloadedError(
                         f"{self._about} was kept for runs that hold it, and the time for that is over"
                     )
@@ -225,9 +230,9 @@ class TritonClient:
         return sorted(free, key=lambda server: (max(server.rests_until, now), server.busy))
 
     def _can_be_asked(self, server: _Server) -> bool:
-        if not server.doubted:
+        if not server.doubted and not server.is_over:
             return True
-        if not server.find_version():
+        if not server.find_version() or server.is_over:
             server.rest()
             return False
         server.doubted = False

@@ -31,6 +31,7 @@ class StandIn(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mi
 
     def __init__(self, entry: str | None = "m") -> None:
         self.entry = entry
+        self.kept_until = ""
         self.answers = 0
         self.most = self.now = 0
         self.pause_s = 0.0
@@ -58,7 +59,10 @@ class StandIn(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mi
         return service_pb2.ModelReadyResponse(ready=request.name == self.entry)
 
     def ModelConfig(self, request: Any, _: Any) -> Any:  # noqa: N802
-        return service_pb2.ModelConfigResponse(config={"name": request.name})
+        answer = service_pb2.ModelConfigResponse(config={"name": request.name})
+        if self.kept_until:
+            answer.config.parameters["kept_until"].string_value = self.kept_until
+        return answer
 
     def ServerLive(self, *_: Any) -> Any:  # noqa: N802
         return service_pb2.ServerLiveResponse(live=True)
@@ -162,6 +166,16 @@ def test_the_version_is_found_under_another_name_on_one_server(pair: tuple[Serve
         before = [server.triton.answers for server in pair]
         assert ask(client, 40) == {"1 image": 40}
         assert all(server.triton.answers > answers for server, answers in zip(pair, before, strict=True))
+
+
+def test_a_version_that_one_server_keeps_no_longer_is_used_on_the_other(pair: tuple[Server, Server]) -> None:
+    """As when one was away during the rollout that has put it aside on the other."""
+    pair[0].triton.entry, pair[0].triton.kept_until = "m.3", "1"
+    with client_of(*pair) as client:
+        assert ask(client, 20) == {"1 image": 20}
+        assert pair[0].triton.answers == 0
+        pair[1].triton.entry, pair[1].triton.kept_until = "m.3", "1"
+        assert ask(client, 4) == {"VersionUnloadedError": 4}
 
 
 def test_a_server_that_hangs_costs_a_request_its_timeout_and_is_asked_no_more(
