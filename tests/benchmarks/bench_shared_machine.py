@@ -1,0 +1,125 @@
+"""How long a live prediction takes while a training uses the same processor, by how far the training stands back.
+
+`python -m pytest -s tests/benchmarks/bench_shared_machine.py`: it starts a stack of its own. The training is a run of
+the deployment on the worker of the stack. It is stopped for the rounds that stand for an idle machine, and rounds of
+all kinds alternate, so that all meet the same machine. Run it where nothing else works.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from uuid import UUID
+
+import boto3
+import numpy as np
+import psutil
+import pytest
+
+from infra import demo_data
+from infra.demo_data import ArchivePlan
+from infra.stack_settings import StackSettings
+from tasks.orchestration import deployed_flows
+from tasks.orchestration.prefect_client import patient_client
+from tasks.serving.served_model import ServedModel
+from tests.benchmarks import bench_predict, scenes
+from tests.chaos.steps import processes, set_state, until
+from tests.tasks.serving.graphs import publish, serve
+
+ROUNDS = 5
+IMAGE_SIZE = 640
+GOAL = 1.3
+PLAN = ArchivePlan(name="busy.zip", classes=("circle", "square"), train=64, val=8, seed=1)
+
+
+def stand_back(nice: int) -> Callable[[psutil.Process], None]:
+    """Give a process a priority; a lower one than it has needs root."""
+    return lambda process: process.nice(nice)
+
+
+def idle_class(process: psutil.Process) -> None:
+    """Have the kernel run it when nobody else wants to."""
+    os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+
+
+KINDS = {"nice 0": stand_back(0), "nice 10": stand_back(10), "nice 19": stand_back(19), "SCHED_IDLE": idle_class}
+
+
+@pytest.fixture
+def training(stack: StackSettings, tmp_path: Path) -> Iterator[UUID]:  # noqa: ARG001
+    boto3.client("s3").upload_file(str(demo_data.write_archive(PLAN, tmp_path)), "datasets", PLAN.name)
+    parameters = {
+        "model_name": "busy",
+        "archives": [PLAN.name],
+        "base_model": "yolo11n.yaml",
+        "training": {"epochs": 500, "imgsz": 320, "batch": 16, "rehearse": False, "patience": 0},
+    }
+    run = deployed_flows.start("train-model", parameters)
+    until(lambda: bool(processes(run, "tasks.training.trainer")), "it trains")
+    time.sleep(20)  # until its epochs have begun
+    yield run
+    from prefect.states import Cancelling
+
+    for process in trainer(run):
+        process.resume()
+    set_state(run, Cancelling())
+    until(lambda: is_over(run), "it has ended")
+
+
+def is_over(run: UUID) -> bool:
+    with patient_client() as client:
+        state = client.read_flow_run(run).state
+    return state is not None and state.is_final()
+
+
+def trainer(run: UUID) -> list[psutil.Process]:
+    found = processes(run, "tasks.training.trainer")
+    return found + [child for process in found for child in process.children(recursive=True) if child not in found]
+
+
+@contextlib.contextmanager
+def stopped(run: UUID) -> Iterator[None]:
+    for process in trainer(run):
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in trainer(run):
+            process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.timeout(1800)
+def test_live_predictions_are_protected_from_a_training(
+    stack: StackSettings,  # noqa: ARG001
+    training: UUID,
+    tmp_path: Path,
+) -> None:
+    """With one client, p95 beside a training of the stack is at most 1.3 x that of an idle machine."""
+    from tasks.export.exporter import write_graph
+
+    graph = write_graph(scenes.weights_of_a_finder(tmp_path, IMAGE_SIZE), tmp_path, IMAGE_SIZE)
+    names = tuple(f"class {number}" for number in range(80))
+    model = ServedModel(
+        name="live", version=1, task="detect", image_size=IMAGE_SIZE, class_names=names, run_id="no-run"
+    )
+    publish(model, graph.read_bytes())
+    serve([model], champion=1)
+    jpegs = list(islice(scenes.jpegs(640, 480, 16), 16))
+    took = {name: list[float]() for name in ("idle", *KINDS)}
+    for _ in range(ROUNDS):
+        with stopped(training):
+            took["idle"] += bench_predict.live(model.name, jpegs, 1)[1]
+        for name, change in KINDS.items():
+            for process in trainer(training):
+                os.sched_setscheduler(process.pid, os.SCHED_OTHER, os.sched_param(0))
+                change(process)
+            took[name] += bench_predict.live(model.name, jpegs, 1)[1]
+    p95 = {name: float(np.percentile(times, 95)) for name, times in took.items()}
+    for name, times in took.items():
+        p50, p99 = np.percentile(times, [50, 99])
+        ratio = p95[name] / p95["idle"]
+        print(f"{name:<10} p50 {p50:4.0f} ms  p95 {p95[name]:4.0f} ms ({ratio:.2f} of idle)  p99 {p99:4.0f} ms")
+    assert p95["nice 10"] <= GOAL * p95["idle"]
