@@ -1,7 +1,6 @@
 """The audit log: who signed in, what accounts and tokens became, and who asked for what that changes something."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -40,7 +39,7 @@ class AuditEntry:
     def values(self) -> dict[str, Any]:
         """The columns, with texts of a length and of characters that a line of a log can have."""
         flat = {**asdict(self.actor), **{name: value for name, value in vars(self).items() if name != "actor"}}
-        return {name: _shown(value) if isinstance(value, str) else value for name, value in flat.items()}
+        return {name: _storable(value) for name, value in flat.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,8 @@ def list_entries(database: Database, choice: AuditChoice, *, before: int | None,
     }
     chosen = " AND ".join(["true", *(condition for condition, holds in conditions.items() if holds)])
     query = text(f"SELECT * FROM audit WHERE {chosen} ORDER BY id DESC LIMIT :limit")  # noqa: S608 - texts of ours
-    values: Mapping[str, object] = {**vars(choice), "before": before, "limit": limit}
+    values: dict[str, object] = {name: _storable(value) for name, value in vars(choice).items()}
+    values |= {"before": before, "limit": limit}
     with database.transaction() as connection:
         return [RecordedEntry(**row) for row in connection.execute(query, values).mappings()]
 
@@ -116,6 +116,8 @@ def forget_entries(database: Database, days: int) -> int:
         return connection.execute(query, {"days": days}).rowcount
 
 
-def _shown(value: str) -> str:
-    """A text from outside without what could end a line, colour a terminal or be no text for PostgreSQL."""
+def _storable(value: object) -> object:
+    """A value; a text without what could end a line, colour a terminal or be none for PostgreSQL."""
+    if not isinstance(value, str):
+        return value
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in value)[:_LONGEST]

@@ -137,7 +137,7 @@ def set_role(database: Database, name: str, role: UserRole, by: Actor) -> None:
     """
     query = text("UPDATE accounts SET role = :role WHERE name = :name")
     with _change(database) as connection:
-        _require_row(connection.execute(query, {"name": name, "role": str(role)}).rowcount, name)
+        _require_row(connection.execute(query, {"name": require_name(name), "role": str(role)}).rowcount, name)
         record(connection, _entry(by, "role-changed", f"{name} to {role}"))
 
 
@@ -149,7 +149,7 @@ def set_disabled(database: Database, name: str, by: Actor, *, disabled: bool) ->
     """
     query = text("UPDATE accounts SET disabled = :disabled WHERE name = :name")
     with _change(database) as connection:
-        _require_row(connection.execute(query, {"name": name, "disabled": disabled}).rowcount, name)
+        _require_row(connection.execute(query, {"name": require_name(name), "disabled": disabled}).rowcount, name)
         if disabled:
             connection.execute(text("DELETE FROM sessions WHERE account = :name"), {"name": name})
         record(connection, _entry(by, "account-disabled" if disabled else "account-enabled", name))
@@ -168,7 +168,11 @@ def reset_password(database: Database, name: str, by: Actor) -> str:
     )
     hashed = hash_password(first)
     with _change(database) as connection:
-        _require_row(connection.execute(query, {"name": name, "password": hashed}).rowcount, name, "with a password")
+        _require_row(
+            connection.execute(query, {"name": require_name(name), "password": hashed}).rowcount,
+            name,
+            "with a password",
+        )
         for table in ("sessions", "tokens"):
             connection.execute(text(f"DELETE FROM {table} WHERE account = :name"), {"name": name})  # noqa: S608
         record(connection, _entry(by, "password-reset", name))
@@ -186,7 +190,11 @@ def change_password(database: Database, name: str, password: str, by: Actor) -> 
     )
     hashed = hash_password(password)
     with _change(database) as connection:
-        _require_row(connection.execute(query, {"name": name, "password": hashed}).rowcount, name, "with a password")
+        _require_row(
+            connection.execute(query, {"name": require_name(name), "password": hashed}).rowcount,
+            name,
+            "with a password",
+        )
         connection.execute(text("DELETE FROM sessions WHERE account = :name"), {"name": name})
         record(connection, _entry(by, "password-changed", name))
 
@@ -198,8 +206,8 @@ def remove_account(database: Database, name: str, by: Actor) -> None:
         AccountError: There is no such account, or it is the last admin.
     """
     with _change(database) as connection:
-        removed = connection.execute(text("DELETE FROM accounts WHERE name = :name"), {"name": name}).rowcount
-        _require_row(removed, name)
+        query = text("DELETE FROM accounts WHERE name = :name")
+        _require_row(connection.execute(query, {"name": require_name(name)}).rowcount, name)
         record(connection, _entry(by, "account-removed", name))
 
 

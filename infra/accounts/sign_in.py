@@ -6,6 +6,7 @@ from infra.accounts.attempts import Attempts, give_back_all, network_of, take_al
 from infra.accounts.audit import Actor, AuditEntry, record_alone
 from infra.accounts.database import Database
 from infra.accounts.errors import RefusedSignInError, TooManyAttemptsError
+from infra.accounts.names import is_name
 from infra.accounts.passwords import is_password
 from infra.accounts.people import PART, find_account, read_password
 from infra.accounts.sessions import has_signed_in_from, open_session
@@ -48,6 +49,7 @@ class SignIn:
             TooManyAttemptsError: Too many have failed.
             DatabaseAwayError: Nobody can know.
         """
+        name = name if is_name(name) else UNKNOWN
         place = network_of(client.address)
         counted = [(self._by_both, f"{place} {name}"), (self._by_address, place)]
         if not has_signed_in_from(self._database, name, client.address):
