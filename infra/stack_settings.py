@@ -18,13 +18,17 @@ ROOT = Path(__file__).resolve().parent.parent
 HOST = loopback.HOST
 REGION = "us-east-1"
 SECRETS = (
-    *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key", "front_page"),
+    *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key", "front_page", "front_door"),
     *("label_studio_password", "label_studio_token"),
+    "admin_password",
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
 LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures")
+PUBLIC = ("public", "public_bind", "public_host", "public_tls")
 REVIEWER = "studio@localhost"  # of Label Studio, which wants an address
+ACCOUNTS = ("audit_days",)
+ADMIN = "admin"  # the first account
 
 
 VARIABLES = {  # of each service, by the variable with its address: no key of one is ever shown to another
@@ -71,12 +75,14 @@ class StackSettings(BaseSettings):
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
     live_port: int = Field(8003, ge=1, le=65535, description="The front page, with the page of live predictions.")
     label_studio_port: int = Field(8004, ge=1, le=65535)
+    public: bool = Field(False, description="Whether people reach the stack from other machines, by the front door.")
     live_log_dir: Path | None = Field(
         None, description="Where a sample of the live predictions is kept for monitor-model; none: nowhere."
     )
     live_log_share: float = Field(0.05, ge=0, le=1, description="Share of the requests that are in the sample.")
     live_log_mib: float = Field(256, ge=1, le=1 << 20, description="Most MiB that they take; the oldest go.")
     live_log_pictures: bool = Field(False, description="Whether the pictures of these requests are kept, too.")
+    audit_days: int = Field(365, ge=1, le=36500, description="How long the audit log of accounts is kept.")
     worker_limit: int = Field(15, ge=1, description="Flow runs that the local worker carries out at one time.")
     notify: SecretStr = Field(SecretStr(""), description="Apprise addresses that are told what happens; empty: none.")
     s3_events_secret: SecretStr = Field(
@@ -107,7 +113,8 @@ class StackSettings(BaseSettings):
     @property
     def memory(self) -> dict[str, str]:
         """What is kept, under the names in the environment."""
-        names = [name for name in type(self).model_fields if "port" in name or name in {"review", *LIVE_LOG}]
+        names = [name for name in type(self).model_fields if "port" in name or name in {"review", *LIVE_LOG, *PUBLIC}]
+        names += ACCOUNTS
         values = {name: getattr(self, name) for name in names}
         if self.postgres_url:
             values["postgres_url"] = self.postgres_url.get_secret_value()
@@ -127,6 +134,8 @@ class StackSettings(BaseSettings):
     def person_environment(self) -> dict[str, str]:
         """The variables of `.studio/env`: where the services are, and the passwords of the pages."""
         passwords = {"STUDIO_PASSWORD": self.secrets["front_page"]}
+        if self.public:
+            passwords["STUDIO_ADMIN_PASSWORD"] = self.secrets["admin_password"]
         if self.runs_label_studio:
             passwords |= {
                 "LABEL_STUDIO_USERNAME": REVIEWER,
@@ -169,6 +178,11 @@ class StackSettings(BaseSettings):
         if self.postgres_url:
             return self.postgres_url.get_secret_value().rstrip("/")
         return f"postgresql://postgres:{self.secrets['postgres']}@{HOST}:{self.postgres_port}"
+
+    @property
+    def accounts_url(self) -> str:
+        """The address of the database of accounts, for SQLAlchemy."""
+        return f"{self.database_url.replace('postgresql', 'postgresql+psycopg2', 1)}/studio"
 
     @cached_property
     def local_environment(self) -> dict[str, str]:
