@@ -39,6 +39,8 @@ def up(settings: StackSettings, say: Echo = print) -> None:
     names = {service.name for service in wanted}
     preflight.require_external_services(settings)
     parse_addresses(settings.notify.get_secret_value())
+    if settings.public:
+        _check_oidc(settings)
     if _is_whole(settings, wanted):
         for service in wanted:
             say(_line(service))
@@ -157,6 +159,13 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
         _remove_leftovers(settings, say)
     wait("studio", "worker", "label-studio")
     registration.remember(settings)
+
+
+def _check_oidc(settings: StackSettings) -> None:
+    """Refuse a provider of sign-ins that the front page could not ask."""
+    from infra.accounts.bootstrap import oidc_client
+
+    oidc_client(settings)
 
 
 def _ensure_accounts(settings: StackSettings, say: Echo) -> None:

@@ -27,7 +27,7 @@ USER = "studio"  # of Prefect and MLflow
 LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures")
 PUBLIC = ("public", "public_bind", "public_host", "public_tls")
 REVIEWER = "studio@localhost"  # of Label Studio, which wants an address
-ACCOUNTS = ("audit_days",)
+ACCOUNTS = ("audit_days", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "oidc_roles")
 ADMIN = "admin"  # the first account
 
 
@@ -82,6 +82,10 @@ class StackSettings(BaseSettings):
     live_log_share: float = Field(0.05, ge=0, le=1, description="Share of the requests that are in the sample.")
     live_log_mib: float = Field(256, ge=1, le=1 << 20, description="Most MiB that they take; the oldest go.")
     live_log_pictures: bool = Field(False, description="Whether the pictures of these requests are kept, too.")
+    oidc_issuer: str = Field("", description="Address of an OIDC provider that signs people in; empty: none.")
+    oidc_client_id: str = Field("", description="How this stack is known to it.")
+    oidc_client_secret: SecretStr = Field(SecretStr(""), description="What this stack shows to it.")
+    oidc_roles: str = Field("", description="Which claim gives which role: groups:ml-admins=admin,*=viewer.")
     audit_days: int = Field(365, ge=1, le=36500, description="How long the audit log of accounts is kept.")
     worker_limit: int = Field(15, ge=1, description="Flow runs that the local worker carries out at one time.")
     notify: SecretStr = Field(SecretStr(""), description="Apprise addresses that are told what happens; empty: none.")
@@ -107,7 +111,7 @@ class StackSettings(BaseSettings):
 
     def remember(self) -> None:
         """Keep the ports, the database and the parts, so that `make status` and `make down` find what was started."""
-        lines = [f"{name}={value}\n" for name, value in self.memory.items()]
+        lines = [f"{name}={_quoted(value)}\n" for name, value in self.memory.items()]
         write_private(self.state_dir / "settings.env", "".join(lines))
 
     @property
@@ -118,7 +122,7 @@ class StackSettings(BaseSettings):
         values = {name: getattr(self, name) for name in names}
         if self.postgres_url:
             values["postgres_url"] = self.postgres_url.get_secret_value()
-        return {f"STUDIO_{name.upper()}": "" if value is None else str(value) for name, value in values.items()}
+        return {f"STUDIO_{name.upper()}": _plain(value) for name, value in values.items()}
 
     @cached_property
     def secrets(self) -> dict[str, str]:
@@ -219,6 +223,20 @@ class StackSettings(BaseSettings):
                 values = {name: value for name, value in values.items() if name not in names}
                 values |= {name: os.environ[name] for name in names if name in os.environ}
         return values
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return "" if value is None else str(value)
+
+
+def _quoted(value: str) -> str:
+    """A value as dotenv reads it back, whatever is in it."""
+    if not set(value) & set(" #'\"\\$\n\t`"):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def is_address(named: str, known: str) -> bool:

@@ -7,6 +7,7 @@ from infra.accounts.audit import Actor
 from infra.accounts.database import Database, migrate
 from infra.accounts.errors import AccountError
 from infra.accounts.names import OWNER
+from infra.accounts.oidc_client import Client, RoleClaims
 from infra.accounts.people import ensure_admin
 from infra.accounts.roles import UserRole
 from infra.stack_settings import ADMIN, StackSettings
@@ -20,6 +21,24 @@ def ensure_accounts(settings: StackSettings) -> bool:
     with open_accounts(settings) as database:
         migrate(database)
         return ensure_admin(database, ADMIN, settings.secrets["admin_password"], MACHINE)
+
+
+def oidc_client(settings: StackSettings) -> Client | None:
+    """Return how this stack is known to its OIDC provider; None if it has none.
+
+    Raises:
+        AccountError: A setting is missing or wrong.
+    """
+    if not settings.oidc_issuer:
+        return None
+    secret = settings.oidc_client_secret.get_secret_value()
+    if not settings.oidc_client_id or not secret:
+        raise AccountError(
+            "Expected STUDIO_OIDC_CLIENT_ID and STUDIO_OIDC_CLIENT_SECRET beside STUDIO_OIDC_ISSUER, found one of them "
+            "empty. Set both, as the provider gave them."
+        )
+    roles = RoleClaims.parse(settings.oidc_roles)
+    return Client(issuer=settings.oidc_issuer, client_id=settings.oidc_client_id, client_secret=secret, roles=roles)
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from infra.front_page.pages import FOLDER, content_policy, show_http_error, show
 from tasks.errors import StudioError
 
 if TYPE_CHECKING:
+    from infra.accounts.oidc_client import Client
     from infra.front_page.people import People
 
 
@@ -44,7 +45,8 @@ class Services:
     """What the page is told: Triton's address (host:port) and load key, its own password, and the store's address.
 
     Senders of event notifications show `s3_events_secret`; if it is empty, there are none. Nor is there a front door
-    without `front_door_secret`, nor are there accounts without the address of their database, `accounts_url`.
+    without `front_door_secret`, nor are there accounts without the address of their database, `accounts_url`; `oidc` is
+    how the provider that signs people in knows this page.
     """
 
     triton_url: str
@@ -55,6 +57,7 @@ class Services:
     front_door_secret: str = ""
     accounts_url: str = ""
     audit_days: int = 365
+    oidc: "Client | None" = None
 
 
 def application(services: Services) -> Starlette:
@@ -107,7 +110,7 @@ def _open_people(services: Services) -> "People | None":
         return None
     from infra.front_page.people import People
 
-    return People(services.accounts_url)
+    return People(services.accounts_url, services.oidc)
 
 
 async def to_datasets(request: Request) -> Response:  # noqa: ARG001

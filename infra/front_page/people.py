@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -15,27 +16,36 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.accounts import cookies
+from infra.accounts.attempts import Attempts
 from infra.accounts.audit import forget_entries
 from infra.accounts.database import Database
 from infra.accounts.errors import DatabaseAwayError
 from infra.accounts.gate import CHECK, Asked, Gate
+from infra.accounts.oidc_client import Client
 from infra.accounts.sessions import forget_ended
 from infra.accounts.sign_in import SignIn
 from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, came_through_the_front_door
 from infra.front_page import account_list, audit_list, own_account, signing_in
 from infra.front_page.askers import client_address
 
+if TYPE_CHECKING:
+    from infra.accounts.oidc import Provider
+
 _TIDIED_EVERY_S = 3600.0
 
 
 class People:
-    """The accounts of the people who come through the front door; `url` is the address of their database."""
+    """The accounts of the people who come through the front door.
 
-    def __init__(self, url: str) -> None:
+    `url` is the address of their database, `client` how an OIDC provider knows this page, if there is one.
+    """
+
+    def __init__(self, url: str, client: Client | None) -> None:
         self.database = Database(url, _write_line)
         self.sign_in = SignIn(self.database)
         self.gate = Gate(self.database)
-        self.provider_name = ""
+        self.provider = _provider(client) if client else None
+        self.provider_attempts = Attempts(20, 5 * 60.0)
         self.routes = [*signing_in.ROUTES, *own_account.ROUTES, *account_list.ROUTES, *audit_list.ROUTES]
 
     def middleware(self, secret: str) -> list[Middleware]:
@@ -114,6 +124,13 @@ def asked_of(connection: HTTPConnection) -> Asked:
         is_socket="sec-websocket-key" in headers,
         htmx_page=headers.get("hx-current-url", "") if "hx-request" in headers else None,
     )
+
+
+def _provider(client: Client) -> "Provider":
+    """The provider; without one, what checks its tokens is not imported."""
+    from infra.accounts.oidc import Provider
+
+    return Provider(client)
 
 
 def _write_line(line: str) -> None:

@@ -80,7 +80,7 @@ class Browser:
         seen = {"X-Forwarded-For": self._address, "X-Request-Id": "r1", SECRET_HEADER: SECRET}
         asked = {"X-Forwarded-Method": method, "X-Forwarded-Uri": path, "X-Forwarded-Host": HOST}
         transport = httpx.ASGITransport(self._app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8003") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8003", trust_env=False) as client:
             answer = await client.get(CHECK, headers={**sent, **seen, **asked})
             if answer.status_code != 204:
                 return answer

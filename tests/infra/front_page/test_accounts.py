@@ -45,7 +45,7 @@ def ask_directly(settings: StackSettings, method: str, path: str, **options: obj
 
     async def answer() -> httpx.Response:
         transport = httpx.ASGITransport(application(services_with(settings)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8003") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8003", trust_env=False) as client:
             return await client.request(method, path, **options)  # type: ignore[arg-type]
 
     return asyncio.run(answer())
