@@ -21,13 +21,13 @@ GUARDED = (
     "STUDIO_TRITON_KEY",
     "STUDIO_LINKS_",
     "STUDIO_POSTGRES_URL",
+    "STUDIO_ACCOUNTS_URL",
+    "STUDIO_ADMIN_PASSWORD",
+    "STUDIO_OIDC_",
     "STUDIO_NOTIFY",
     "STUDIO_PASSWORD",
     "STUDIO_S3_EVENTS_SECRET",
     "STUDIO_LIVE_LOG",
-    "STUDIO_ACCOUNTS_URL",
-    "STUDIO_ADMIN_PASSWORD",
-    "STUDIO_OIDC_",
     "STUDIO_FRONT_DOOR_SECRET",
 )
 _REVIEW = ("LABEL_STUDIO_", "CVAT_")
@@ -84,6 +84,17 @@ def triton_environment(settings: StackSettings) -> dict[str, str]:
     return addresses | {"STUDIO_TRITON_KEY": settings.triton_key}
 
 
+def accounts_environment(settings: StackSettings) -> dict[str, str]:
+    """Return where the front page finds the accounts, and by what it knows the front door; nothing without one."""
+    if not settings.public:
+        return {}
+    return {
+        "STUDIO_ACCOUNTS_URL": settings.accounts_url,
+        "STUDIO_FRONT_DOOR_SECRET": settings.secrets["front_door"],
+        "STUDIO_AUDIT_DAYS": str(settings.audit_days),
+    }
+
+
 def review_environment(settings: StackSettings) -> dict[str, str]:
     """Return the addresses and keys of Label Studio and CVAT, if there are any."""
     return {name: value for name, value in settings.environment.items() if name.startswith(_REVIEW)}
@@ -95,21 +106,10 @@ def page_environment(settings: StackSettings) -> dict[str, str]:
         **{name: value for name, value in settings.environment.items() if not name.startswith(("AWS_", *_REVIEW))},
         **s3_environment(settings, Role.PAGE),
         **triton_environment(settings),
+        **accounts_environment(settings),
         "STUDIO_PASSWORD": settings.secrets["front_page"],
         "PREFECT_CLIENT_MAX_RETRIES": "1",  # a person who looks at a page is told within seconds that Prefect is away
         "STUDIO_S3_EVENTS_SECRET": settings.s3_events_secret.get_secret_value(),
-        **accounts_environment(settings),
-    }
-
-
-def accounts_environment(settings: StackSettings) -> dict[str, str]:
-    """Return where the front page finds the accounts, and by what it knows the front door; nothing without one."""
-    if not settings.public:
-        return {}
-    return {
-        "STUDIO_ACCOUNTS_URL": settings.accounts_url,
-        "STUDIO_FRONT_DOOR_SECRET": settings.secrets["front_door"],
-        "STUDIO_AUDIT_DAYS": str(settings.audit_days),
     }
 
 

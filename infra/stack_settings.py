@@ -27,8 +27,6 @@ USER = "studio"  # of Prefect and MLflow
 LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures")
 PUBLIC = ("public", "public_bind", "public_host", "public_tls")
 REVIEWER = "studio@localhost"  # of Label Studio, which wants an address
-ACCOUNTS = ("audit_days", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "oidc_roles")
-ADMIN = "admin"  # the first account
 
 
 VARIABLES = {  # of each service, by the variable with its address: no key of one is ever shown to another
@@ -46,6 +44,8 @@ VARIABLES = {  # of each service, by the variable with its address: no key of on
     "LABEL_STUDIO_URL": ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"),
     "CVAT_URL": ("CVAT_URL", "CVAT_ACCESS_TOKEN", "CVAT_USERNAME", "CVAT_PASSWORD", "CVAT_ORGANIZATION"),
 }
+ACCOUNTS = ("audit_days", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "oidc_roles")
+ADMIN = "admin"  # the first account
 REVIEW_TOOLS = ("LABEL_STUDIO_URL", "CVAT_URL")  # of these, there may be none
 
 

@@ -14,7 +14,7 @@ LONGEST = 256
 _LOG_N, _R, _P = 15, 8, 3  # OWASP's least for 32 MiB
 _MOST_MEMORY = 64 * 2**20  # bytes; OpenSSL's own limit is below what these take
 _AT_ONCE = threading.BoundedSemaphore(2)  # hashes; others wait, so that a flood takes neither memory nor all cores
-_PATIENCE_S = 5.0
+PATIENCE_S = 5.0
 
 
 def require_password(text: str, name: str) -> str:
@@ -50,8 +50,8 @@ def is_password(password: str, kept: str | None) -> bool:
 
 
 def _scrypt(password: str, salt: bytes, log_n: int, r: int, p: int) -> bytes:
-    if not _AT_ONCE.acquire(timeout=_PATIENCE_S):
-        raise TooManyAttemptsError(_PATIENCE_S)
+    if not _AT_ONCE.acquire(timeout=PATIENCE_S):
+        raise TooManyAttemptsError(PATIENCE_S)
     try:
         # One letter with an accent can be written in two ways, and keyboards differ in it.
         text = unicodedata.normalize("NFC", password).encode("utf-8", "replace")

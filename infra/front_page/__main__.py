@@ -17,15 +17,15 @@ def main() -> None:
 
         client = oidc_client(settings)
     services = Services(
+        accounts_url=os.environ.get("STUDIO_ACCOUNTS_URL", ""),
+        audit_days=settings.audit_days,
+        oidc=client,
         triton_url=os.environ["TRITON_HTTP_URL"],
         triton_key=os.environ["STUDIO_TRITON_KEY"],
         password=os.environ["STUDIO_PASSWORD"],
         store_url=os.environ["AWS_ENDPOINT_URL"],
         s3_events_secret=os.environ["STUDIO_S3_EVENTS_SECRET"],
         front_door_secret=os.environ.get("STUDIO_FRONT_DOOR_SECRET", ""),
-        accounts_url=os.environ.get("STUDIO_ACCOUNTS_URL", ""),
-        audit_days=settings.audit_days,
-        oidc=client,
     )
     uvicorn.run(
         application(services), host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3

@@ -44,20 +44,20 @@ if TYPE_CHECKING:
 class Services:
     """What the page is told: Triton's address (host:port) and load key, its own password, and the store's address.
 
-    Senders of event notifications show `s3_events_secret`; if it is empty, there are none. Nor is there a front door
-    without `front_door_secret`, nor are there accounts without the address of their database, `accounts_url`; `oidc` is
-    how the provider that signs people in knows this page.
+    Senders of event notifications show `s3_events_secret`, and the front door `front_door_secret`; if one is empty,
+    there are none. Nor are there accounts without the address of their database, `accounts_url`; `oidc` is how a
+    provider that signs people in knows this page.
     """
 
     triton_url: str
     triton_key: str
     password: str
     store_url: str
-    s3_events_secret: str = ""
-    front_door_secret: str = ""
     accounts_url: str = ""
     audit_days: int = 365
     oidc: "Client | None" = None
+    s3_events_secret: str = ""
+    front_door_secret: str = ""
 
 
 def application(services: Services) -> Starlette:
@@ -92,6 +92,7 @@ def application(services: Services) -> Starlette:
     errors: Mapping[Any, Any] = {
         StudioError: show_studio_error,
         HTTPException: show_http_error,
+        **(people.errors if people else {}),
     }
     rules = (rule(services.password, services.front_door_secret) for rule in (password_rule, token_rule))
     middleware = [*(people.middleware(services.front_door_secret) if people else ()), Middleware(Door, *rules)]

@@ -1,5 +1,7 @@
 """The page on which people change their password, make tokens for their programs, and see where they are signed in."""
 
+from functools import partial
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -57,7 +59,7 @@ def show_sessions(request: Request) -> Response:
 async def set_password(request: Request) -> Response:
     """Change the password; form fields `present`, `new` and `again`. All sessions end but that of this browser."""
     fields = {name: values[-1] for name, values in (await read_form(request, MAX_BYTES)).items()}
-    return await run_in_threadpool(_set_password, request, fields)
+    return await people_of(request).run_hashing(partial(_set_password, request, fields))
 
 
 def _set_password(request: Request, fields: dict[str, str]) -> Response:

@@ -6,12 +6,12 @@ Imported if there are accounts alone.
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,19 +19,23 @@ from infra.accounts import cookies
 from infra.accounts.attempts import Attempts
 from infra.accounts.audit import forget_entries
 from infra.accounts.database import Database
-from infra.accounts.errors import DatabaseAwayError
+from infra.accounts.errors import DatabaseAwayError, TooManyAttemptsError
 from infra.accounts.gate import CHECK, Asked, Gate
 from infra.accounts.oidc_client import Client
+from infra.accounts.passwords import PATIENCE_S
+from infra.accounts.permissions import SOCKET
 from infra.accounts.sessions import forget_ended
 from infra.accounts.sign_in import SignIn
 from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, came_through_the_front_door
 from infra.front_page import account_list, audit_list, own_account, signing_in
 from infra.front_page.askers import client_address
+from infra.front_page.pages import show_studio_error
 
 if TYPE_CHECKING:
     from infra.accounts.oidc import Provider
 
 _TIDIED_EVERY_S = 3600.0
+_HASHED_AT_ONCE = 4  # two are hashed, two have the next turn
 
 
 class People:
@@ -44,9 +48,28 @@ class People:
         self.database = Database(url, _write_line)
         self.sign_in = SignIn(self.database)
         self.gate = Gate(self.database)
+        self.errors = {TooManyAttemptsError: show_too_many}
         self.provider = _provider(client) if client else None
         self.provider_attempts = Attempts(20, 5 * 60.0)
+        self._room = asyncio.Semaphore(_HASHED_AT_ONCE)
         self.routes = [*signing_in.ROUTES, *own_account.ROUTES, *account_list.ROUTES, *audit_list.ROUTES]
+
+    async def run_hashing(self, work: Callable[[], Response]) -> Response:
+        """Run in a thread what compares a password.
+
+        A few at one time: a flood of them leaves the threads to those who have signed in.
+
+        Raises:
+            TooManyAttemptsError: Too many are under way.
+        """
+        try:
+            await asyncio.wait_for(self._room.acquire(), PATIENCE_S)
+        except TimeoutError as error:
+            raise TooManyAttemptsError(PATIENCE_S) from error
+        try:
+            return await run_in_threadpool(work)
+        finally:
+            self._room.release()
 
     def middleware(self, secret: str) -> list[Middleware]:
         """Return what stands before the door: the answers to the front door, whose secret is given."""
@@ -108,8 +131,9 @@ class FrontDoorAnswers:
 def asked_of(connection: HTTPConnection) -> Asked:
     """Return the request that the front door asks about, from the headers that it has set or passed on."""
     headers = connection.headers
+    method = headers.get("x-forwarded-method", "")
     return Asked(
-        method=headers.get("x-forwarded-method", ""),
+        method=method,
         uri=headers.get("x-forwarded-uri", ""),
         host=headers.get("x-forwarded-host", ""),
         address=client_address(connection),
@@ -121,9 +145,18 @@ def asked_of(connection: HTTPConnection) -> Asked:
         mode=headers.get("sec-fetch-mode", ""),
         destination=headers.get("sec-fetch-dest", ""),
         accept=headers.get("accept", ""),
-        is_socket="sec-websocket-key" in headers,
+        is_socket="sec-websocket-key" in headers or method == SOCKET,
         htmx_page=headers.get("hx-current-url", "") if "hx-request" in headers else None,
     )
+
+
+async def show_too_many(request: Request, error: Exception) -> Response:
+    """Answer when the next attempt may be made."""
+    assert isinstance(error, TooManyAttemptsError)  # noqa: S101 - registered for this kind
+    answer = await show_studio_error(request, error)
+    answer.status_code = 429
+    answer.headers["Retry-After"] = str(error.wait_s)
+    return answer
 
 
 def _provider(client: Client) -> "Provider":

@@ -3,10 +3,10 @@
 import hmac
 import secrets
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -53,7 +53,13 @@ async def sign_in(request: Request) -> Response:
     """Sign a person in; form fields `name`, `password`, `next`, and `form`, which shows that the form is ours."""
     require_front_door(request)
     fields = {name: values[-1] for name, values in (await read_form(request, MAX_BYTES)).items()}
-    return await run_in_threadpool(_sign_in, request, fields)
+    try:
+        return await people_of(request).run_hashing(partial(_sign_in, request, fields))
+    except TooManyAttemptsError as error:
+        key, target = request.cookies.get(cookies.SIGN_IN, ""), local_address(fields.get("next", ""))
+        answer = _form(request, _Form(target=target, key=key, name=fields.get("name", ""), message=str(error)), 429)
+        answer.headers["Retry-After"] = str(error.wait_s)
+        return answer
 
 
 def _sign_in(request: Request, fields: dict[str, str]) -> Response:
@@ -65,12 +71,8 @@ def _sign_in(request: Request, fields: dict[str, str]) -> Response:
     browser = request.headers.get("user-agent", "")
     try:
         session = people_of(request).sign_in.open_session(name, fields.get("password", ""), client_of(request), browser)
-    except (RefusedSignInError, TooManyAttemptsError) as error:
-        wait = error.wait_s if isinstance(error, TooManyAttemptsError) else None
-        answer = _form(request, _Form(target=target, key=key, name=name, message=str(error)), 429 if wait else 403)
-        if wait:
-            answer.headers["Retry-After"] = str(wait)
-        return answer
+    except RefusedSignInError as error:
+        return _form(request, _Form(target=target, key=key, name=name, message=str(error)), 403)
     answer = RedirectResponse(target, 303, {"Cache-Control": "no-store"})
     answer.delete_cookie(cookies.SIGN_IN, path="/", secure=True, httponly=True, samesite="lax")
     return with_session(answer, session)

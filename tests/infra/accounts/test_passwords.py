@@ -46,7 +46,7 @@ def test_without_an_account_it_takes_as_long() -> None:
 
 def test_a_flood_of_passwords_waits_and_is_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "_AT_ONCE", threading.BoundedSemaphore(1))
-    monkeypatch.setattr(passwords, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(passwords, "PATIENCE_S", 0.05)
     with passwords._AT_ONCE, pytest.raises(TooManyAttemptsError):
         is_password("another", None)
     assert not is_password("another", None)

@@ -14,6 +14,7 @@ from infra.accounts.people import add_account, find_account, set_role
 from infra.accounts.roles import UserRole
 from infra.accounts.tokens import find_token, list_tokens
 from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, SECRET_HEADER
+from infra.front_page import people
 from infra.front_page.access import TOKEN_HEADER, token
 from infra.front_page.application import application
 from infra.stack_settings import USER, StackSettings
@@ -92,6 +93,19 @@ def test_too_many_failures_are_told_with_the_time_to_wait(browser: Browser) -> N
     answer = sign_in(browser, "x", "another")
     assert answer.status_code == 429
     assert 0 < int(answer.headers["retry-after"]) <= 301
+
+
+def test_a_flood_of_passwords_leaves_the_page_to_others_and_is_told_to_wait(
+    browser: Browser, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people, "PATIENCE_S", 0.05)
+    take_session(browser, database, "ada")
+    monkeypatch.setattr(browser._app.state.people, "_room", asyncio.Semaphore(0))
+    answer = sign_in(browser, "ada", PASSWORD)
+    assert (answer.status_code, int(answer.headers["retry-after"])) == (429, 1)
+    monkeypatch.setattr(browser._app.state.people, "_room", asyncio.Semaphore(0))
+    assert browser.act("/account/password", present=PASSWORD, new=NEW, again=NEW).status_code == 429
+    assert browser.get("/account").status_code == 200
 
 
 @pytest.mark.parametrize("given", ["", "another"])
