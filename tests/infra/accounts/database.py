@@ -20,7 +20,7 @@ from tests.waiting import eventually
 @contextlib.contextmanager
 def run_postgres(folder: Path) -> Iterator[StackSettings]:
     """The settings of a stack of which the database alone runs; as root, it has a user of its own there, too."""
-    settings = StackSettings(state_dir=folder, postgres_port=_free_port(), public=True)
+    settings = StackSettings(state_dir=folder, postgres_port=free_port(), public=True)
     folder.mkdir(mode=0o711, exist_ok=True)
     postgres.prepare(settings)
     service = postgres.service(settings)
@@ -38,7 +38,8 @@ def run_postgres(folder: Path) -> Iterator[StackSettings]:
             process.wait(30)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine at which nothing listens now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port

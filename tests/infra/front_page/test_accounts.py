@@ -1,9 +1,12 @@
 """Signing in, and the pages of accounts, as people outside see them, with a real PostgreSQL."""
 
 import asyncio
+import json
+import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -17,8 +20,10 @@ from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, SECRET_HEADER
 from infra.front_page import people
 from infra.front_page.access import TOKEN_HEADER, token
 from infra.front_page.application import application
+from infra.services import front_page, worker
 from infra.stack_settings import USER, StackSettings
-from tests.infra.accounts.populations import PASSWORD, add_person, add_token, audit_of
+from tests.infra.accounts.database import free_port
+from tests.infra.accounts.populations import PASSWORD, add_person, add_session, add_token, audit_of
 from tests.infra.front_page.outside import (
     ORIGIN,
     OWN_PASSWORD,
@@ -29,6 +34,7 @@ from tests.infra.front_page.outside import (
     sign_in,
     take_session,
 )
+from tests.waiting import eventually
 
 NEW = "a new password of mine"
 
@@ -337,6 +343,56 @@ def test_the_audit_log_is_shown_by_filter_and_page(browser: Browser, database: D
         assert browser.get(f"/audit/list?{query}").status_code == 400, query
     for query in ("user=%00", "part=%ff", "since=2999-01-01"):
         assert "Nothing of this choice" in browser.get(f"/audit/list?{query}").text, query
+
+
+def test_without_the_database_nothing_passes_but_what_it_takes_to_sign_in(accounts_settings: StackSettings) -> None:
+    away = replace(services_with(accounts_settings), accounts_url="postgresql+psycopg2://x:x@127.0.0.1:1/studio")
+    browser = Browser(application(away))
+    browser.cookies["__Host-studio-session"] = "a session"
+    answers = [browser.get("/live"), browser.request("GET", "/live", {"Authorization": "Bearer studio_x"})]
+    answers.append(browser.act("/start/train-model"))
+    assert [(each.status_code, each.headers["retry-after"]) for each in answers] == [(503, "5")] * 3
+    assert "Expected an answer of the database of accounts" in answers[0].json()["error"]
+    assert browser.get("/sign-in").status_code == 200
+    assert sign_in(browser, "ada", PASSWORD).status_code == 502
+
+
+def test_the_service_that_make_up_starts_answers_the_front_door(
+    accounts_settings: StackSettings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a process of its own, with the environment of the service and no other."""
+    add_person(database, "ada")
+    key = add_session(database, "ada")
+    monkeypatch.setenv("STUDIO_LIVE_PORT", str(free_port()))
+    settings = accounts_settings.model_copy(update={"live_port": int(os.environ["STUDIO_LIVE_PORT"])})
+    service = front_page(settings)
+    address = f"http://127.0.0.1:{settings.live_port}"
+    asked = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": "/prefect/", "X-Forwarded-Host": "studio.example"}
+    known = {SECRET_HEADER: settings.secrets["front_door"], "Cookie": f"__Host-studio-session={key}"}
+    environment = service.environment | {"STUDIO_LIVE_PORT": str(settings.live_port)}
+    with subprocess.Popen(service.command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            eventually(lambda: answers(f"{address}/live"), "the front page", 120)
+            answer = httpx.get(f"{address}/auth/check", headers=asked | known, trust_env=False)
+            assert (answer.status_code, answer.headers[NAME_HEADER]) == (204, "ada")
+            forged = httpx.get(f"{address}/auth/check", headers=asked | known | {SECRET_HEADER: "x"}, trust_env=False)
+            assert forged.status_code == 401
+            acting = asked | known | {"X-Forwarded-Method": "POST", "X-Forwarded-Uri": "/start/x"}
+            assert httpx.get(f"{address}/auth/check", headers=acting, trust_env=False).status_code == 204
+        finally:
+            process.terminate()
+        assert process.stdout is not None
+        (line,) = process.stdout
+    assert json.loads(line)["audit"]["path"] == "/start/x"
+    assert "STUDIO_ADMIN_PASSWORD" not in service.environment
+    assert settings.accounts_url not in worker(settings).environment.values()
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(address, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_without_accounts_nothing_of_them_is_imported_and_no_page_of_them_is_there() -> None:
