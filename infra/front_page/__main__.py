@@ -15,8 +15,9 @@ def main() -> None:
         triton_url=os.environ["TRITON_HTTP_URL"],
         triton_key=os.environ["STUDIO_TRITON_KEY"],
         password=os.environ["STUDIO_PASSWORD"],
-        store_url=os.environ["AWS_ENDPOINT_URL"],
+        store_url=os.environ.get("STUDIO_S3_URL") or os.environ["AWS_ENDPOINT_URL"],
         s3_events_secret=os.environ["STUDIO_S3_EVENTS_SECRET"],
+        front_door_secret=os.environ.get("STUDIO_FRONT_DOOR_SECRET", ""),
     )
     uvicorn.run(
         application(services), host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3

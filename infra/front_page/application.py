@@ -33,6 +33,7 @@ from infra.front_page import (
 )
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
+from infra.front_page.starters import StartedByVisitor
 from tasks.errors import StudioError
 
 
@@ -40,7 +41,8 @@ from tasks.errors import StudioError
 class Services:
     """What the page is told: Triton's address (host:port) and load key, its own password, and the store's address.
 
-    Senders of event notifications show `s3_events_secret`; if it is empty, there are none.
+    Senders of event notifications show `s3_events_secret`, and the front door `front_door_secret`; if one is empty,
+    there are none.
     """
 
     triton_url: str
@@ -48,6 +50,7 @@ class Services:
     password: str
     store_url: str
     s3_events_secret: str = ""
+    front_door_secret: str = ""
 
 
 def application(services: Services) -> Starlette:
@@ -80,7 +83,12 @@ def application(services: Services) -> Starlette:
         HTTPException: show_http_error,
     }
     door = Middleware(Door, password_rule(services.password), token_rule(services.password))
-    app = Starlette(routes=routes, middleware=[door], exception_handlers=errors, lifespan=with_triton)
+    app = Starlette(
+        routes=routes,
+        middleware=[door, Middleware(StartedByVisitor, services.front_door_secret)],
+        exception_handlers=errors,
+        lifespan=with_triton,
+    )
     app.state.password = services.password
     app.state.s3_events_secret = services.s3_events_secret
     app.state.content_policy = content_policy(services.store_url)
