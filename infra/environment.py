@@ -25,6 +25,9 @@ GUARDED = (
     "STUDIO_PASSWORD",
     "STUDIO_S3_EVENTS_SECRET",
     "STUDIO_LIVE_LOG",
+    "STUDIO_ACCOUNTS_URL",
+    "STUDIO_ADMIN_PASSWORD",
+    "STUDIO_OIDC_",
     "STUDIO_FRONT_DOOR_SECRET",
 )
 _REVIEW = ("LABEL_STUDIO_", "CVAT_")
@@ -116,7 +119,18 @@ def page_environment(settings: StackSettings) -> dict[str, str]:
         "STUDIO_PASSWORD": settings.secrets["front_page"],
         "PREFECT_CLIENT_MAX_RETRIES": "1",  # a person who looks at a page is told within seconds that Prefect is away
         "STUDIO_S3_EVENTS_SECRET": settings.s3_events_secret.get_secret_value(),
+        **accounts_environment(settings),
+    }
+
+
+def accounts_environment(settings: StackSettings) -> dict[str, str]:
+    """Return where the front page finds the accounts, and by what it knows the front door; nothing without one."""
+    if not settings.public:
+        return {}
+    return {
+        "STUDIO_ACCOUNTS_URL": settings.accounts_url,
         **door_environment(settings),
+        "STUDIO_AUDIT_DAYS": str(settings.audit_days),
     }
 
 

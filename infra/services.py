@@ -43,7 +43,7 @@ def services(settings: StackSettings) -> list[Service]:
     orchestration = not settings.is_elsewhere("PREFECT_API_URL")
     tracking = not settings.is_elsewhere("MLFLOW_TRACKING_URI")
     is_local = {
-        postgres.service: (orchestration or tracking) and settings.postgres_url is None,
+        postgres.service: (orchestration or tracking or settings.public) and settings.postgres_url is None,
         object_store: not settings.is_elsewhere("AWS_ENDPOINT_URL"),
         prefect_server: orchestration,
         mlflow_server: tracking,

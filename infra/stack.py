@@ -14,7 +14,7 @@ from infra.command_errors import StackError
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
 from infra.notification_addresses import parse_addresses
 from infra.services import prepare_object_store, s3_client, services
-from infra.stack_settings import VARIABLES, StackSettings, is_address, write_private
+from infra.stack_settings import ADMIN, VARIABLES, StackSettings, is_address, write_private
 from infra.supervisord import Service
 from infra.temporary import fresh_folder, make_temporary_folder, remove_temporary
 from tasks.errors import StudioError
@@ -39,6 +39,8 @@ def up(settings: StackSettings, say: Echo = print) -> None:
     names = {service.name for service in wanted}
     preflight.require_external_services(settings)
     parse_addresses(settings.notify.get_secret_value())
+    if settings.public:
+        _check_oidc(settings)
     if _is_whole(settings, wanted):
         for service in wanted:
             say(_line(service))
@@ -135,8 +137,10 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
 
     start("postgres", "object-store")
     wait("postgres")
-    if by_name.keys() & {"prefect", "mlflow"}:
+    if settings.public or by_name.keys() & {"prefect", "mlflow"}:
         bootstrap.ensure_databases(settings)
+    if settings.public:
+        _ensure_accounts(settings, say)
     start("prefect", "mlflow")
     wait("object-store")
     bootstrap.ensure_buckets(settings)
@@ -157,6 +161,22 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
         _remove_leftovers(settings, say)
     wait("studio", "worker", "label-studio", "front-door")
     registration.remember(settings)
+
+
+def _check_oidc(settings: StackSettings) -> None:
+    """Refuse a provider of sign-ins that the front page could not ask."""
+    from infra.accounts.bootstrap import oidc_client
+
+    oidc_client(settings)
+
+
+def _ensure_accounts(settings: StackSettings, say: Echo) -> None:
+    """Make the tables of accounts, and the first admin if there is nobody."""
+    # Imported late: without a front door there are no accounts.
+    from infra.accounts.bootstrap import ensure_accounts
+
+    if ensure_accounts(settings):
+        say(f"  the first account is {ADMIN}; its password is STUDIO_ADMIN_PASSWORD in {settings.state_dir / 'env'}")
 
 
 def _remove_leftovers(settings: StackSettings, say: Echo) -> None:

@@ -20,6 +20,7 @@ REGION = "us-east-1"
 SECRETS = (
     *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key", "front_page", "front_door"),
     *("label_studio_password", "label_studio_token"),
+    "admin_password",
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
@@ -27,6 +28,8 @@ LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures
 PUBLIC = ("public", "public_bind", "public_host", "public_tls")
 _HTTPS = 443
 REVIEWER = "studio@localhost"  # of Label Studio, which wants an address
+ACCOUNTS = ("audit_days", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "oidc_roles")
+ADMIN = "admin"  # the first account
 
 
 VARIABLES = {  # of each service, by the variable with its address: no key of one is ever shown to another
@@ -85,6 +88,11 @@ class StackSettings(BaseSettings):
     live_log_share: float = Field(0.05, ge=0, le=1, description="Share of the requests that are in the sample.")
     live_log_mib: float = Field(256, ge=1, le=1 << 20, description="Most MiB that they take; the oldest go.")
     live_log_pictures: bool = Field(False, description="Whether the pictures of these requests are kept, too.")
+    oidc_issuer: str = Field("", description="Address of an OIDC provider that signs people in; empty: none.")
+    oidc_client_id: str = Field("", description="How this stack is known to it.")
+    oidc_client_secret: SecretStr = Field(SecretStr(""), description="What this stack shows to it.")
+    oidc_roles: str = Field("", description="Which claim gives which role: groups:ml-admins=admin,*=viewer.")
+    audit_days: int = Field(365, ge=1, le=36500, description="How long the audit log of accounts is kept.")
     worker_limit: int = Field(15, ge=1, description="Flow runs that the local worker carries out at one time.")
     notify: SecretStr = Field(SecretStr(""), description="Apprise addresses that are told what happens; empty: none.")
     s3_events_secret: SecretStr = Field(
@@ -109,17 +117,18 @@ class StackSettings(BaseSettings):
 
     def remember(self) -> None:
         """Keep the ports, the database and the parts, so that `make status` and `make down` find what was started."""
-        lines = [f"{name}={value}\n" for name, value in self.memory.items()]
+        lines = [f"{name}={_quoted(value)}\n" for name, value in self.memory.items()]
         write_private(self.state_dir / "settings.env", "".join(lines))
 
     @property
     def memory(self) -> dict[str, str]:
         """What is kept, under the names in the environment."""
         names = [name for name in type(self).model_fields if "port" in name or name in {"review", *LIVE_LOG, *PUBLIC}]
+        names += ACCOUNTS
         values = {name: getattr(self, name) for name in names}
         if self.postgres_url:
             values["postgres_url"] = self.postgres_url.get_secret_value()
-        return {f"STUDIO_{name.upper()}": "" if value is None else str(value) for name, value in values.items()}
+        return {f"STUDIO_{name.upper()}": _plain(value) for name, value in values.items()}
 
     @cached_property
     def secrets(self) -> dict[str, str]:
@@ -135,6 +144,8 @@ class StackSettings(BaseSettings):
     def person_environment(self) -> dict[str, str]:
         """The variables of `.studio/env`: where the services are, and the passwords of the pages."""
         passwords = {"STUDIO_PASSWORD": self.secrets["front_page"]}
+        if self.public:
+            passwords["STUDIO_ADMIN_PASSWORD"] = self.secrets["admin_password"]
         if self.runs_label_studio:
             passwords |= {
                 "LABEL_STUDIO_USERNAME": REVIEWER,
@@ -191,6 +202,11 @@ class StackSettings(BaseSettings):
             return self.postgres_url.get_secret_value().rstrip("/")
         return f"postgresql://postgres:{self.secrets['postgres']}@{HOST}:{self.postgres_port}"
 
+    @property
+    def accounts_url(self) -> str:
+        """The address of the database of accounts, for SQLAlchemy."""
+        return f"{self.database_url.replace('postgresql', 'postgresql+psycopg2', 1)}/studio"
+
     @cached_property
     def local_environment(self) -> dict[str, str]:
         """The names every tool knows, all pointing at local services, with the keys of a person."""
@@ -226,6 +242,20 @@ class StackSettings(BaseSettings):
                 values = {name: value for name, value in values.items() if name not in names}
                 values |= {name: os.environ[name] for name in names if name in os.environ}
         return values
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return "" if value is None else str(value)
+
+
+def _quoted(value: str) -> str:
+    """A value as dotenv reads it back, whatever is in it."""
+    if not set(value) & set(" #'\"\\$\n\t`"):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def is_address(named: str, known: str) -> bool:

@@ -11,6 +11,11 @@ from infra.stack_settings import HOST, StackSettings
 def main() -> None:
     """Serve, with the addresses and keys of the environment."""
     settings = StackSettings.load()
+    client = None
+    if "STUDIO_ACCOUNTS_URL" in os.environ:
+        from infra.accounts.bootstrap import oidc_client
+
+        client = oidc_client(settings)
     services = Services(
         triton_url=os.environ["TRITON_HTTP_URL"],
         triton_key=os.environ["STUDIO_TRITON_KEY"],
@@ -18,6 +23,9 @@ def main() -> None:
         store_url=os.environ.get("STUDIO_S3_URL") or os.environ["AWS_ENDPOINT_URL"],
         s3_events_secret=os.environ["STUDIO_S3_EVENTS_SECRET"],
         front_door_secret=os.environ.get("STUDIO_FRONT_DOOR_SECRET", ""),
+        accounts_url=os.environ.get("STUDIO_ACCOUNTS_URL", ""),
+        audit_days=settings.audit_days,
+        oidc=client,
     )
     uvicorn.run(
         application(services), host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3

@@ -6,7 +6,7 @@ It keeps no state. It asks S3, MLflow, Prefect and Triton, and whatever it does 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -36,13 +36,18 @@ from infra.front_page.pages import FOLDER, content_policy, show_http_error, show
 from infra.front_page.starters import StartedByVisitor
 from tasks.errors import StudioError
 
+if TYPE_CHECKING:
+    from infra.accounts.oidc_client import Client
+    from infra.front_page.people import People
+
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """What the page is told: Triton's address (host:port) and load key, its own password, and the store's address.
 
-    Senders of event notifications show `s3_events_secret`, and the front door `front_door_secret`; if one is empty,
-    there are none.
+    Senders of event notifications show `s3_events_secret`; if it is empty, there are none. Nor is there a front door
+    without `front_door_secret`, nor are there accounts without the address of their database, `accounts_url`; `oidc` is
+    how the provider that signs people in knows this page.
     """
 
     triton_url: str
@@ -51,6 +56,9 @@ class Services:
     store_url: str
     s3_events_secret: str = ""
     front_door_secret: str = ""
+    accounts_url: str = ""
+    audit_days: int = 365
+    oidc: "Client | None" = None
 
 
 def application(services: Services) -> Starlette:
@@ -60,7 +68,10 @@ def application(services: Services) -> Starlette:
     async def with_triton(app: Starlette) -> AsyncIterator[None]:
         async with live.triton_client(services.triton_url) as client:
             live.prepare(app.state, client, services.triton_key)
-            yield
+            async with people.tidied(services.audit_days) if people else contextlib.nullcontext():
+                yield
+
+    people = _open_people(services)
 
     routes = [
         Route("/", to_datasets),
@@ -77,22 +88,31 @@ def application(services: Services) -> Starlette:
         *stored_files.ROUTES,
         *s3_events.ROUTES,
         *uploads.ROUTES,
+        *(people.routes if people else ()),
     ]
     errors: Mapping[Any, Any] = {
         StudioError: show_studio_error,
         HTTPException: show_http_error,
     }
-    door = Middleware(Door, password_rule(services.password), token_rule(services.password))
-    app = Starlette(
-        routes=routes,
-        middleware=[door, Middleware(StartedByVisitor, services.front_door_secret)],
-        exception_handlers=errors,
-        lifespan=with_triton,
-    )
+    rules = (rule(services.password, services.front_door_secret) for rule in (password_rule, token_rule))
+    middleware = [*(people.middleware(services.front_door_secret) if people else ()), Middleware(Door, *rules)]
+    middleware.append(Middleware(StartedByVisitor, services.front_door_secret))
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=errors, lifespan=with_triton)
     app.state.password = services.password
+    app.state.front_door_secret = services.front_door_secret
+    app.state.people = people
     app.state.s3_events_secret = services.s3_events_secret
     app.state.content_policy = content_policy(services.store_url)
     return app
+
+
+def _open_people(services: Services) -> "People | None":
+    """What the pages of accounts share; without accounts nothing of it is imported."""
+    if not services.accounts_url:
+        return None
+    from infra.front_page.people import People
+
+    return People(services.accounts_url, services.oidc)
 
 
 async def to_datasets(request: Request) -> Response:  # noqa: ARG001
