@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from infra import leftovers, postgres, preflight, publish_predict, registration, supervisord
+from infra import front_door, leftovers, postgres, preflight, publish_predict, registration, supervisord
 from infra.command_errors import StackError
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
 from infra.notification_addresses import parse_addresses
@@ -56,12 +56,14 @@ def up(settings: StackSettings, say: Echo = print) -> None:
             preflight.require_triton(settings)
         if "label-studio" in names:
             preflight.require_label_studio(settings)
+        front_door.require_front_door(settings)
         preflight.require_free_ports(wanted, settings)
         _make_live_log_folder(settings)
         fresh_folder(scratch(settings))  # of runs that were killed
         if "postgres" in names:
             postgres.prepare(settings)
         prepare_object_store(settings)
+        front_door.prepare_front_door(settings)
         make_temporary_folder(settings)
         supervisord.start(settings, supervisord.write_configuration(settings, wanted), inherited_environment(settings))
         settings.remember()
@@ -144,7 +146,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     bootstrap.ensure_buckets(settings)
     if "triton" in by_name:
         publish_predict.publish(s3_client(settings))
-    start("triton", "studio", "label-studio")
+    start("triton", "studio", "label-studio", "front-door")
     wait("prefect")
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
@@ -157,7 +159,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
         _remove_leftovers(settings, say)
-    wait("studio", "worker", "label-studio")
+    wait("studio", "worker", "label-studio", "front-door")
     registration.remember(settings)
 
 
@@ -234,7 +236,10 @@ def _line(service: Service) -> str:
 
 
 def _passwords(settings: StackSettings) -> str:
-    return f"the studio, Prefect and MLflow ask for a password each: they are in {settings.state_dir / 'env'}"
+    lines = [f"the studio, Prefect and MLflow ask for a password each: they are in {settings.state_dir / 'env'}"]
+    if settings.public and settings.public_tls == front_door.INTERNAL:
+        lines.append(f"who comes by {settings.public_url} has to trust {front_door.root_certificate(settings)}")
+    return "\n".join(lines)
 
 
 def health_error(service: Service) -> str | None:

@@ -26,6 +26,7 @@ SECRETS = (
 USER = "studio"  # of Prefect and MLflow
 LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures")
 PUBLIC = ("public", "public_bind", "public_host", "public_tls")
+_HTTPS = 443
 REVIEWER = "studio@localhost"  # of Label Studio, which wants an address
 
 
@@ -76,6 +77,11 @@ class StackSettings(BaseSettings):
     live_port: int = Field(8003, ge=1, le=65535, description="The front page, with the page of live predictions.")
     label_studio_port: int = Field(8004, ge=1, le=65535)
     public: bool = Field(False, description="Whether people reach the stack from other machines, by the front door.")
+    public_bind: str = Field("", description="IP addresses at which the front door listens; empty: all.")
+    public_port: int = Field(8443, ge=1, le=65535)
+    public_s3_port: int = Field(8444, ge=1, le=65535, description="Of the object store, at the front door.")
+    public_host: str = Field("", description="The one host name by which people reach the front door.")
+    public_tls: str = Field("internal", description="internal (an authority of its own), acme, or CERT.pem,KEY.pem.")
     live_log_dir: Path | None = Field(
         None, description="Where a sample of the live predictions is kept for monitor-model; none: nowhere."
     )
@@ -146,6 +152,19 @@ class StackSettings(BaseSettings):
                 "LABEL_STUDIO_PASSWORD": self.secrets["label_studio_password"],
             }
         return self.environment | passwords
+
+    @property
+    def public_url(self) -> str:
+        """The address of the front door."""
+        return self._public(self.public_port)
+
+    @property
+    def public_s3_url(self) -> str:
+        """The address of the object store at the front door."""
+        return self._public(self.public_s3_port)
+
+    def _public(self, port: int) -> str:
+        return f"https://{self.public_host}" + ("" if port == _HTTPS else f":{port}")
 
     @property
     def runs_label_studio(self) -> bool:

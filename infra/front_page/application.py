@@ -33,6 +33,7 @@ from infra.front_page import (
 )
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
+from infra.front_page.starters import StartedByVisitor
 from tasks.errors import StudioError
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def application(services: Services) -> Starlette:
     }
     rules = (rule(services.password, services.front_door_secret) for rule in (password_rule, token_rule))
     middleware = [*(people.middleware(services.front_door_secret) if people else ()), Middleware(Door, *rules)]
+    middleware.append(Middleware(StartedByVisitor, services.front_door_secret))
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=errors, lifespan=with_triton)
     app.state.password = services.password
     app.state.front_door_secret = services.front_door_secret

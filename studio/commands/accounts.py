@@ -109,6 +109,37 @@ def remove(name: Name) -> None:
     print(f"{name} is removed")
 
 
+@users.command("s3-key")
+def s3_key(
+    name: Name,
+    take: Annotated[bool, typer.Option("--take", help="Take the key away instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print a key of the object store for an account, in the place of the one that it had; it is shown this once."""
+    from infra import person_keys, stack
+    from infra.accounts.store_keys import role_of
+
+    settings = stack.load_settings()
+    if take:
+        person_keys.take_key(settings, name)
+        print(f"{name} has no key of the object store")
+        return
+    with _accounts() as database:
+        role = role_of(database, name)
+    made = person_keys.give_key(settings, name, role)
+    known = {
+        "AWS_ENDPOINT_URL": settings.public_s3_url,
+        "AWS_ACCESS_KEY_ID": made.key,
+        "AWS_SECRET_ACCESS_KEY": made.secret,
+        "AWS_DEFAULT_REGION": settings.environment["AWS_DEFAULT_REGION"],
+    }
+    if as_json:
+        print_json(known)
+        return
+    for variable, value in known.items():
+        OUT.print(f"{variable}={value}", markup=False)
+
+
 def audit(
     user: Annotated[str | None, typer.Option(help="Of one name; studio is this machine.")] = None,
     since: Annotated[str | None, typer.Option(help="From a day of UTC on, such as 2026-11-30.")] = None,
