@@ -66,7 +66,8 @@ def make_token(database: Database, by: Actor, name: str, role: UserRole, days: i
             raise AccountError(
                 expected_found_fix(f"a role that is not above {owners}", f"{role}", "Choose a lower one for the token.")
             )
-        if connection.execute(text("SELECT count(*) FROM tokens WHERE account = :owner"), values).scalar() >= MOST:
+        kept = connection.execute(text("SELECT count(*) FROM tokens WHERE account = :owner"), values).scalar_one()
+        if kept >= MOST:
             raise AccountError(f"Expected fewer than {MOST} tokens of an account, found as many. Revoke some first.")
         if not connection.execute(insert, values).rowcount:
             raise AccountError(

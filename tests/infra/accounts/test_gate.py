@@ -194,9 +194,9 @@ def test_a_page_of_another_site_gets_nothing_even_with_cookie_or_token(
     known = (
         {"session_key": session} if way == "cookie" else {"authorization": (f"Bearer {add_token(database, 'ada')}",)}
     )
-    asked = replace(ASKED, **known)  # type: ignore[arg-type]
+    asked = replace(ASKED, **known)
     if what != "read":
-        asked = replace(asked, **(ACTS if what == "act" else {"uri": "/prefect/api/events/out", "is_socket": True}))  # type: ignore[arg-type]
+        asked = replace(asked, **(ACTS if what == "act" else {"uri": "/prefect/api/events/out", "is_socket": True}))
     assert gate.answer(replace(asked, origins=OWN)).status == 204
     assert gate.answer(replace(asked, **headers)).status == 403  # type: ignore[arg-type]
     newest = audit_of(database)[0]
