@@ -1,4 +1,4 @@
-"""Passwords: what may be one, and the slow hash that is kept of it (scrypt, 32 MiB and 0.2 to 0.3 s each)."""
+"""Passwords: what may be one, and the slow hash that is kept of it (scrypt, 32 MiB and 0.3 s each)."""
 
 import hashlib
 import hmac

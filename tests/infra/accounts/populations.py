@@ -11,7 +11,7 @@ from infra.accounts.sessions import open_session
 from infra.accounts.tokens import make_token
 
 PASSWORD = "correct horse battery"
-_HASH = hash_password(PASSWORD)  # once: it takes 0.2 s
+_HASH = hash_password(PASSWORD)  # once: it takes 0.3 s
 
 
 def add_person(database: Database, name: str, role: UserRole = UserRole.OPERATOR) -> Actor:
