@@ -25,7 +25,9 @@ def run_postgres(folder: Path) -> Iterator[StackSettings]:
     folder.mkdir(mode=0o711, exist_ok=True)
     postgres.prepare(settings)
     service = postgres.service(settings)
-    user: dict[str, Any] = {} if service.user is None else {"user": service.user, "group": service.user, "extra_groups": []}
+    user: dict[str, Any] = (
+        {} if service.user is None else {"user": service.user, "group": service.user, "extra_groups": []}
+    )
     log = folder / "postgres.log"
     with (
         log.open("w") as output,
