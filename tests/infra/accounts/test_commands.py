@@ -96,3 +96,10 @@ def test_a_stack_without_accounts_says_how_to_have_them(
 ) -> None:
     monkeypatch.setenv("STUDIO_PUBLIC", "false")
     assert "make up PUBLIC=1" in str(studio(*arguments).exception)
+
+
+def test_a_database_that_is_away_is_told_as_a_service_that_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDIO_POSTGRES_PORT", "1")
+    failed = studio("users").exception
+    assert isinstance(failed, StudioError)
+    assert failed.transient
