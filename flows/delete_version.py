@@ -7,6 +7,7 @@ from tasks.deletion import journal, versions
 from tasks.deletion.report import deletion_markdown, deletion_sentence
 from tasks.orchestration import artifacts, events, outcome
 from tasks.parameters import DeletableVersion, Force, ModelName
+from tasks.tracking import owners
 
 
 @flow
@@ -14,8 +15,10 @@ from tasks.parameters import DeletableVersion, Force, ModelName
 def delete_version(model_name: ModelName, version: DeletableVersion, force: Force = False) -> State:
     """Delete a version from the registry, with its weights and its graph; its run in MLflow and its lineage stay.
 
-    The run fails for the champion, the challenger, the champion to go back to, and a version that is served.
+    The run fails for the champion, the challenger, the champion to go back to, and a version that is served. Of
+    people who came by the front door, the owner of the model and admins may.
     """
+    owners.require_owner(model_name)
     with versions.model_lock(model_name):
         deletion = journal.begun_deletion() or versions.find_version(model_name, version)
         if versions.version_is_there(deletion):

@@ -9,7 +9,7 @@ from tasks.orchestration import current_run, outcome
 from tasks.parameters import ModelName
 from tasks.serving import kept_versions
 from tasks.serving.triton_config import NO_DEFAULT_VERSION
-from tasks.tracking import canaries, champions, registry
+from tasks.tracking import canaries, champions, owners, registry
 
 
 @flow
@@ -18,9 +18,11 @@ def undeploy_model(model_name: ModelName) -> State:
     """Take a model out of Triton. Its versions, aliases and graphs stay, so deploying it again needs no export.
 
     Clients are refused from now on. Runs of inference that use one of its versions finish on it.
+    Of people who came by the front door, its owner and admins may.
     """
     with deployment_session("undeploy", model_name) as session:
         registry.require_model(model_name)
+        owners.require_owner(model_name)
         session.find_chosen_version()
         canaries.end_canary(model_name)
         current_run.log_step(

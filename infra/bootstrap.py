@@ -29,12 +29,13 @@ POOL_DESCRIPTION = "All flows of YOLO Studio. Workers take a GPU if their machin
 
 
 def ensure_databases(settings: StackSettings) -> None:
-    """Make the databases of Prefect and MLflow."""
+    """Make the databases of Prefect, of MLflow, and of the accounts if there are any."""
+    wanted = {"prefect", "mlflow"} | ({"studio"} if settings.public else set())
     with contextlib.closing(psycopg2.connect(settings.database_url + "/postgres", connect_timeout=5)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT datname FROM pg_database")
-            for name in {"prefect", "mlflow"} - {row[0] for row in cursor.fetchall()}:
+            for name in wanted - {row[0] for row in cursor.fetchall()}:
                 cursor.execute(f"CREATE DATABASE {name}")
 
 

@@ -25,6 +25,10 @@ GUARDED = (
     "STUDIO_PASSWORD",
     "STUDIO_S3_EVENTS_SECRET",
     "STUDIO_LIVE_LOG",
+    "STUDIO_ACCOUNTS_URL",
+    "STUDIO_ADMIN_PASSWORD",
+    "STUDIO_OIDC_",
+    "STUDIO_FRONT_DOOR_SECRET",
 )
 _REVIEW = ("LABEL_STUDIO_", "CVAT_")
 LINKS = ("STUDIO_LINKS_ACCESS_KEY_ID", "STUDIO_LINKS_SECRET_ACCESS_KEY")
@@ -40,7 +44,7 @@ def common_environment(settings: StackSettings) -> dict[str, str]:
         "STUDIO_TRITON_VENV": str(settings.triton_venv),
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_CLI_COLORS": "false",
-        "STUDIO_LIVE_URL": os.environ.get("STUDIO_LIVE_URL") or f"http://{HOST}:{settings.live_port}/live",
+        **page_addresses(settings),
         "STUDIO_SCRATCH_DIR": os.environ.get("STUDIO_SCRATCH_DIR") or str(scratch(settings)),
         "YOLO_CONFIG_DIR": str(state / "ultralytics"),
         "YOLO_AUTOINSTALL": "false",
@@ -48,6 +52,27 @@ def common_environment(settings: StackSettings) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), HOST, "localhost"])),
     }
+
+
+def page_addresses(settings: StackSettings) -> dict[str, str]:
+    """Return where browsers find the pages that other pages link; with a front door, behind it."""
+    live = f"http://{HOST}:{settings.live_port}/live"
+    known = {"STUDIO_LIVE_URL": live}
+    if settings.public:
+        url = settings.public_url
+        known = {
+            "STUDIO_LIVE_URL": f"{url}/live",
+            "PREFECT_UI_URL": f"{url}/prefect",
+            "MLFLOW_UI_URL": f"{url}/mlflow",
+        }
+        if not settings.is_elsewhere("AWS_ENDPOINT_URL"):
+            known["STUDIO_S3_URL"] = settings.public_s3_url
+    return {name: os.environ.get(name) or value for name, value in known.items()}
+
+
+def door_environment(settings: StackSettings) -> dict[str, str]:
+    """Return by what a service knows the front door; nothing if there is none."""
+    return {"STUDIO_FRONT_DOOR_SECRET": settings.secrets["front_door"]} if settings.public else {}
 
 
 def inherited_environment(settings: StackSettings) -> dict[str, str]:
@@ -94,6 +119,18 @@ def page_environment(settings: StackSettings) -> dict[str, str]:
         "STUDIO_PASSWORD": settings.secrets["front_page"],
         "PREFECT_CLIENT_MAX_RETRIES": "1",  # a person who looks at a page is told within seconds that Prefect is away
         "STUDIO_S3_EVENTS_SECRET": settings.s3_events_secret.get_secret_value(),
+        **accounts_environment(settings),
+    }
+
+
+def accounts_environment(settings: StackSettings) -> dict[str, str]:
+    """Return where the front page finds the accounts, and by what it knows the front door; nothing without one."""
+    if not settings.public:
+        return {}
+    return {
+        "STUDIO_ACCOUNTS_URL": settings.accounts_url,
+        **door_environment(settings),
+        "STUDIO_AUDIT_DAYS": str(settings.audit_days),
     }
 
 

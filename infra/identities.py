@@ -1,8 +1,10 @@
 """Who may do what in the local object store: one identity a role, with SeaweedFS's own actions."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
+from infra.accounts.roles import UserRole
 from tasks.storage.object_names import Bucket
 
 
@@ -56,10 +58,34 @@ def secret_names(role: Role) -> tuple[str, str]:
     return f"s3_{role}_access_key", f"s3_{role}_secret_key"
 
 
-def identities(secrets: Mapping[str, str]) -> dict[str, object]:
+VIEWING = _on(READING, Bucket.DATASETS, Bucket.MEDIA, Bucket.PREDICTIONS, Bucket.RUNS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonKey:
+    """The key of an account: it may what the role may of people."""
+
+    name: str
+    role: UserRole
+    key: str
+    secret: str
+    is_taken: bool = False
+
+    @property
+    def actions(self) -> list[str]:
+        """SeaweedFS's actions."""
+        if self.is_taken:
+            return []
+        return VIEWING if self.role is UserRole.VIEWER else ACTIONS[Role.PERSON]
+
+
+def identities(secrets: Mapping[str, str], people: Iterable[PersonKey] = ()) -> dict[str, object]:
     """Return the identities as SeaweedFS reads them from `s3.config`."""
-    identities = []
+    identities: list[dict[str, object]] = []
     for role, actions in ACTIONS.items():
         key, secret = (secrets[name] for name in secret_names(role))
         identities.append({"name": role, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions})
+    for person in people:
+        credentials = [{"accessKey": person.key, "secretKey": person.secret}]
+        identities.append({"name": f"account-{person.name}", "credentials": credentials, "actions": person.actions})
     return {"identities": identities}

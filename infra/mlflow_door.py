@@ -15,11 +15,16 @@ from urllib.parse import unquote
 import uvicorn
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infra.accounts.mlflow_requests import checks_body, permitted
+from infra.accounts.permissions import Part
 from infra.door import Door, refusal_of
 from infra.mlflow_bin import Bin
+from infra.request_bodies import pass_on_changed
 from infra.stack_settings import HOST, StackSettings, write_private
 from infra.storable_text import StorableText, in_the_address
+from infra.visitor_door import VisitorDoor, visitor_behind
 
 OPEN_PATH = "/health"
 # They run programs on this machine, call addresses that the client names, or need the job runner, which is off.
@@ -141,7 +146,26 @@ def write_configuration(settings: StackSettings) -> None:
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(path)
 
 
-def application() -> Door:
+class Visitors:
+    """An ASGI application in front of MLflow's, which looks at what a visitor writes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a connection on; a run that a visitor logs has their name."""
+        visitor = visitor_behind(scope)
+        if visitor is None or not checks_body(scope["method"], scope["path"]):
+            await self._app(scope, receive, send)
+            return
+
+        async def change(body: Any) -> Any:  # noqa: ANN401 - JSON
+            return permitted(scope["path"], body, visitor)
+
+        await pass_on_changed(self._app, scope, receive, send, change)
+
+
+def application() -> ASGIApp:
     """Return MLflow's application behind our door, with the password of the environment."""
     from mlflow.server import auth, handlers
 
@@ -151,7 +175,13 @@ def application() -> Door:
     user, password = (os.environ[f"MLFLOW_AUTH_ADMIN_{name}"] for name in ("USERNAME", "PASSWORD"))
     if not auth.store.authenticate_user(user, password):  # the database has seen another state folder
         auth.store.update_user(user, password=password, is_admin=True)
-    return Door(StorableText(Bin(app), is_file=FILES.match), in_the_address, without_password, for_an_unused_part)
+    storable = StorableText(Bin(app), is_file=FILES.match)
+    rules = (in_the_address, without_password, for_an_unused_part)
+    secret = os.environ.get("STUDIO_FRONT_DOOR_SECRET")
+    if not secret:
+        return Door(storable, *rules)
+    behind = Door(Visitors(storable), *rules)
+    return VisitorDoor(behind, part=Part.MLFLOW, credential=f"{user}:{password}", secret=secret)
 
 
 def main() -> None:

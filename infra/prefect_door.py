@@ -1,5 +1,6 @@
 """Prefect's server behind our door: `python -m infra.prefect_door`, as `prefect server start` runs it otherwise."""
 
+import os
 from functools import partial
 from typing import Any
 
@@ -11,13 +12,18 @@ from prefect.utilities.schema_tools import validation
 from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
+from infra.accounts.permissions import Part
 from infra.door import Door, refusal_of
+from infra.front_door import CHECK
 from infra.notification_delivery import beside_others
 from infra.patrol import EVERY_S, patrol
+from infra.prefect_visitors import UnderPrefix, Visitors
 from infra.refusals import describe_schema_errors
 from infra.stack_settings import HOST, StackSettings
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
+from infra.visitor_door import VisitorDoor
 from tasks.orchestration.repetition import run_periodically
 
 LOGS = "/api/logs/"  # sent in batches by logging handlers, which do not read the answer
@@ -33,13 +39,21 @@ async def answer_to_database(request: Request, error: Exception) -> Response:
     return await custom_internal_exception_handler(request, error)
 
 
-def application() -> Door:
-    """Return Prefect's application behind our door."""
+def application() -> ASGIApp:
+    """Return Prefect's application behind our door, and behind that of visitors if there is a front door."""
     describe_schema_errors(validation._VALIDATOR.VALIDATORS)  # noqa: SLF001 - Prefect has no other way in
     actions.consumer = beside_others(actions.consumer)  # type: ignore[assignment]  # of a private class
     app: Any = create_app(final=True)
     app.api_app.add_exception_handler(DBAPIError, answer_to_database)
-    return Door(StorableText(app, mended=(LOGS,), status=_status_of_refusal), in_the_address)
+    storable = StorableText(app, mended=(LOGS,), status=_status_of_refusal)
+    secret = os.environ.get("STUDIO_FRONT_DOOR_SECRET")
+    if not secret:
+        return Door(storable, in_the_address)
+    credential = os.environ["PREFECT_SERVER_API_AUTH_STRING"]
+    check_address = f"http://{HOST}:{StackSettings.load().live_port}{CHECK}"
+    visitors = Visitors(storable, credential=credential, check_address=check_address, secret=secret)
+    behind = UnderPrefix(Door(visitors, in_the_address))
+    return VisitorDoor(behind, part=Part.PREFECT, credential=credential, secret=secret, unnamed_sockets=True)
 
 
 def _status_of_refusal(path: str) -> int:

@@ -1,6 +1,5 @@
 """The services of the local stack: the command, the ports, the environment and the health check of each."""
 
-import json
 import os
 import socket
 import sys
@@ -14,9 +13,10 @@ import httpx
 import yaml
 from botocore.config import Config
 
-from infra import postgres
+from infra import front_door, postgres
 from infra.command_errors import StackError
 from infra.environment import (
+    door_environment,
     inherited_environment,
     page_environment,
     review_environment,
@@ -26,8 +26,9 @@ from infra.environment import (
     worker_environment,
 )
 from infra.gpus import gpu_groups
-from infra.identities import Role, identities
-from infra.stack_settings import HOST, REVIEWER, ROOT, TRITON_PORT_STEP, StackSettings, write_private
+from infra.identities import Role
+from infra.person_keys import write_identities
+from infra.stack_settings import HOST, REVIEWER, ROOT, TRITON_PORT_STEP, StackSettings
 from infra.store_security import prepare_security
 from infra.supervisord import Service, bin_path
 from infra.temporary import temporary_folder
@@ -65,7 +66,7 @@ def services(settings: StackSettings) -> list[Service]:
     orchestration = not settings.is_elsewhere("PREFECT_API_URL")
     tracking = not settings.is_elsewhere("MLFLOW_TRACKING_URI")
     is_local: dict[Callable[[StackSettings], Service], bool] = {
-        postgres.service: (orchestration or tracking) and settings.postgres_url is None,
+        postgres.service: (orchestration or tracking or settings.public) and settings.postgres_url is None,
         object_store: not settings.is_elsewhere("AWS_ENDPOINT_URL"),
         prefect_server: orchestration,
         mlflow_server: tracking,
@@ -75,6 +76,7 @@ def services(settings: StackSettings) -> list[Service]:
         },
         label_studio: settings.runs_label_studio,
         front_page: True,
+        front_door.front_door: settings.public,
         worker: True,
     }
     return [*(service(settings) for service, local in is_local.items() if local), *training_workers(settings)]
@@ -134,9 +136,9 @@ def object_store(settings: StackSettings) -> Service:
 
 
 def _origins_of_the_store(settings: StackSettings) -> list[str]:
-    """Whose pages may use it: its own, the galleries, and the front page by both names, whose uploads go there."""
+    """Whose pages may use it: its own, the galleries, and the front page by its names, whose uploads go there."""
     front_page = [f"http://{host}:{settings.live_port}" for host in (HOST, "localhost")]
-    return [f"http://{HOST}:{settings.s3_port}", *front_page]
+    return [f"http://{HOST}:{settings.s3_port}", *front_page, *([settings.public_url] if settings.public else [])]
 
 
 def read_from_store(settings: StackSettings) -> None:
@@ -150,7 +152,7 @@ def read_from_store(settings: StackSettings) -> None:
 def prepare_object_store(settings: StackSettings) -> None:
     """Make the folder of the object store, the file of its identities, and the keys between its parts."""
     (settings.state_dir / "s3").mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(settings.state_dir / "s3.json", json.dumps(identities(settings.secrets)))
+    write_identities(settings)
     prepare_security(settings.state_dir / "weed")
 
 
@@ -193,12 +195,25 @@ def prefect_server(settings: StackSettings) -> Service:
             "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
             "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
             "PREFECT_UI_API_URL": "/api",  # relative: the page may be opened by another name, or through a tunnel
+            **_under_prefix(settings),
             # By default any web page that somebody here opens may use the API.
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
                 f"http://{host}:{settings.prefect_port}" for host in (HOST, "localhost")
             ),
         },
     )
+
+
+def _under_prefix(settings: StackSettings) -> dict[str, str]:
+    """Prefect's pages know where they are; the copy with that name in them is this stack's alone."""
+    if not settings.public:
+        return {}
+    return {
+        "PREFECT_SERVER_UI_SERVE_BASE": "/prefect",
+        "PREFECT_UI_API_URL": "/prefect/api",
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(settings.state_dir / "prefect-ui"),
+        **door_environment(settings),
+    }
 
 
 def mlflow_server(settings: StackSettings) -> Service:
@@ -225,6 +240,7 @@ def mlflow_server(settings: StackSettings) -> Service:
             "MLFLOW_AUTH_ADMIN_PASSWORD": settings.local_environment["MLFLOW_TRACKING_PASSWORD"],
             "MLFLOW_FLASK_SERVER_SECRET_KEY": settings.secrets["mlflow_forms"],
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            **door_environment(settings),
         },
     )
 

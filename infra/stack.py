@@ -9,12 +9,12 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from infra import leftovers, postgres, preflight, publish_predict, registration, supervisord
+from infra import front_door, leftovers, postgres, preflight, publish_predict, registration, supervisord
 from infra.command_errors import StackError
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
 from infra.notification_addresses import parse_addresses
 from infra.services import MORE_TRITONS, prepare_object_store, s3_client, services
-from infra.stack_settings import VARIABLES, StackSettings, is_address, write_private
+from infra.stack_settings import ADMIN, VARIABLES, StackSettings, is_address, write_private
 from infra.supervisord import Service
 from infra.temporary import fresh_folder, make_temporary_folder, remove_temporary
 from tasks.errors import StudioError
@@ -39,6 +39,8 @@ def up(settings: StackSettings, say: Echo = print) -> None:
     names = {service.name for service in wanted}
     preflight.require_external_services(settings)
     parse_addresses(settings.notify.get_secret_value())
+    if settings.public:
+        _check_oidc(settings)
     if _is_whole(settings, wanted):
         for service in wanted:
             say(_line(service))
@@ -55,12 +57,14 @@ def up(settings: StackSettings, say: Echo = print) -> None:
             preflight.require_local_targets(settings)
         if "label-studio" in names:
             preflight.require_label_studio(settings)
+        front_door.require_front_door(settings)
         preflight.require_free_ports(wanted, settings)
         _make_live_log_folder(settings)
         fresh_folder(scratch(settings))  # of runs that were killed
         if "postgres" in names:
             postgres.prepare(settings)
         prepare_object_store(settings)
+        front_door.prepare_front_door(settings)
         make_temporary_folder(settings)
         supervisord.start(settings, supervisord.write_configuration(settings, wanted), inherited_environment(settings))
         settings.remember()
@@ -134,15 +138,17 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
 
     start("postgres", "object-store")
     wait("postgres")
-    if by_name.keys() & {"prefect", "mlflow"}:
+    if settings.public or by_name.keys() & {"prefect", "mlflow"}:
         bootstrap.ensure_databases(settings)
+    if settings.public:
+        _ensure_accounts(settings, say)
     start("prefect", "mlflow")
     wait("object-store")
     bootstrap.ensure_buckets(settings)
     if "triton" in by_name:
         publish_predict.publish(s3_client(settings))
     tritons = [name for name in by_name if name == "triton" or name.startswith(MORE_TRITONS)]
-    start(*tritons, "studio", "label-studio")
+    start(*tritons, "studio", "label-studio", "front-door")
     wait("prefect")
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
@@ -156,8 +162,24 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
         _remove_leftovers(settings, say)
-    wait("studio", *workers, "label-studio")
+    wait("studio", *workers, "label-studio", "front-door")
     registration.remember(settings)
+
+
+def _check_oidc(settings: StackSettings) -> None:
+    """Refuse a provider of sign-ins that the front page could not ask."""
+    from infra.accounts.bootstrap import oidc_client
+
+    oidc_client(settings)
+
+
+def _ensure_accounts(settings: StackSettings, say: Echo) -> None:
+    """Make the tables of accounts, and the first admin if there is nobody."""
+    # Imported late: without a front door there are no accounts.
+    from infra.accounts.bootstrap import ensure_accounts
+
+    if ensure_accounts(settings):
+        say(f"  the first account is {ADMIN}; its password is STUDIO_ADMIN_PASSWORD in {settings.state_dir / 'env'}")
 
 
 def _remove_leftovers(settings: StackSettings, say: Echo) -> None:
@@ -174,7 +196,7 @@ def load_settings() -> StackSettings:
     A running stack goes on with the services elsewhere that it was started with.
 
     Raises:
-        StackError: The environment names other ports, or another live log, than the running stack has.
+        StackError: The environment names other ports, live log or front door than the running stack has.
     """
     settings = StackSettings.load()
     if supervisord.process(settings) is None:
@@ -185,7 +207,7 @@ def load_settings() -> StackSettings:
             os.environ.update({name: kept[name] or "" for name in names if name in kept and not os.environ.get(name)})
     for name, value in {"STUDIO_LIVE_LOG_DIR": "", **settings.remembered}.items():
         wanted = settings.memory.get(name, value)
-        if ("PORT" in name or "LIVE_LOG" in name) and wanted != value:
+        if ("PORT" in name or "LIVE_LOG" in name or name.startswith("STUDIO_PUBLIC_")) and wanted != value:
             raise StackError(
                 f"The stack is up with {name}={value}, not {wanted or 'none'}: `studio down` first, without {name}."
             )
@@ -223,7 +245,10 @@ def _line(service: Service) -> str:
 
 
 def _passwords(settings: StackSettings) -> str:
-    return f"the studio, Prefect and MLflow ask for a password each: they are in {settings.state_dir / 'env'}"
+    lines = [f"the studio, Prefect and MLflow ask for a password each: they are in {settings.state_dir / 'env'}"]
+    if settings.public and settings.public_tls == front_door.INTERNAL:
+        lines.append(f"who comes by {settings.public_url} has to trust {front_door.root_certificate(settings)}")
+    return "\n".join(lines)
 
 
 def health_error(service: Service) -> str | None:

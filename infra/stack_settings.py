@@ -20,19 +20,23 @@ ROOT = Path(__file__).resolve().parent.parent
 HOST = loopback.HOST
 REGION = "us-east-1"
 SECRETS = (
-    *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key", "front_page"),
+    *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key", "front_page", "front_door"),
     *("label_studio_password", "label_studio_token"),
+    "admin_password",
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
 TRAINING = ("training_gpus", "training_nice")
 TRITON_PORT_STEP = 10  # from each port of a Triton to that of the next
 LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures")
+PUBLIC = ("public", "public_bind", "public_host", "public_tls")
+_HTTPS = 443
 REMEMBERED = {  # beside the ports, from one `make up` to the next
     "review",
     "tritons",
     *LIVE_LOG,
     *TRAINING,
+    *PUBLIC,
 }
 REVIEWER = "studio@localhost"  # of Label Studio, which wants an address
 
@@ -52,6 +56,8 @@ VARIABLES = {  # of each service, by the variable with its address: no key of on
     "LABEL_STUDIO_URL": ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"),
     "CVAT_URL": ("CVAT_URL", "CVAT_ACCESS_TOKEN", "CVAT_USERNAME", "CVAT_PASSWORD", "CVAT_ORGANIZATION"),
 }
+ACCOUNTS = ("audit_days", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "oidc_roles")
+ADMIN = "admin"  # the first account
 REVIEW_TOOLS = ("LABEL_STUDIO_URL", "CVAT_URL")  # of these, there may be none
 
 
@@ -85,12 +91,23 @@ class StackSettings(BaseSettings):
     tritons: int = Field(1, ge=1, le=9, description="Tritons that run here; each has the ports of the one before + 10.")
     live_port: int = Field(8003, ge=1, le=65535, description="The front page, with the page of live predictions.")
     label_studio_port: int = Field(8004, ge=1, le=65535)
+    public: bool = Field(False, description="Whether people reach the stack from other machines, by the front door.")
+    public_bind: str = Field("", description="IP addresses at which the front door listens; empty: all.")
+    public_port: int = Field(8443, ge=1, le=65535)
+    public_s3_port: int = Field(8444, ge=1, le=65535, description="Of the object store, at the front door.")
+    public_host: str = Field("", description="The one host name by which people reach the front door.")
+    public_tls: str = Field("internal", description="internal (an authority of its own), acme, or CERT.pem,KEY.pem.")
     live_log_dir: Path | None = Field(
         None, description="Where a sample of the live predictions is kept for monitor-model; none: nowhere."
     )
     live_log_share: float = Field(0.05, ge=0, le=1, description="Share of the requests that are in the sample.")
     live_log_mib: float = Field(256, ge=1, le=1 << 20, description="Most MiB that they take; the oldest go.")
     live_log_pictures: bool = Field(False, description="Whether the pictures of these requests are kept, too.")
+    oidc_issuer: str = Field("", description="Address of an OIDC provider that signs people in; empty: none.")
+    oidc_client_id: str = Field("", description="How this stack is known to it.")
+    oidc_client_secret: SecretStr = Field(SecretStr(""), description="What this stack shows to it.")
+    oidc_roles: str = Field("", description="Which claim gives which role: groups:ml-admins=admin,*=viewer.")
+    audit_days: int = Field(365, ge=1, le=36500, description="How long the audit log of accounts is kept.")
     worker_limit: int = Field(15, ge=1, description="Flow runs that the local worker carries out at one time.")
     training_gpus: str = Field(
         "auto", description="GPUs that trainings use here: `auto`, `none`, `0,1` (one training each), `0+1` (together)."
@@ -126,17 +143,18 @@ class StackSettings(BaseSettings):
 
     def remember(self) -> None:
         """Keep the ports, the database and the parts, so that `make status` and `make down` find what was started."""
-        lines = [f"{name}={value}\n" for name, value in self.memory.items()]
+        lines = [f"{name}={_quoted(value)}\n" for name, value in self.memory.items()]
         write_private(self.state_dir / "settings.env", "".join(lines))
 
     @property
     def memory(self) -> dict[str, str]:
         """What is kept, under the names in the environment."""
         names = [name for name in type(self).model_fields if "port" in name or name in REMEMBERED]
+        names += ACCOUNTS
         values = {name: getattr(self, name) for name in names}
         if self.postgres_url:
             values["postgres_url"] = self.postgres_url.get_secret_value()
-        return {f"STUDIO_{name.upper()}": "" if value is None else str(value) for name, value in values.items()}
+        return {f"STUDIO_{name.upper()}": _plain(value) for name, value in values.items()}
 
     @cached_property
     def secrets(self) -> dict[str, str]:
@@ -152,12 +170,27 @@ class StackSettings(BaseSettings):
     def person_environment(self) -> dict[str, str]:
         """The variables of `.studio/env`: where the services are, and the passwords of the pages."""
         passwords = {"STUDIO_PASSWORD": self.secrets["front_page"]}
+        if self.public:
+            passwords["STUDIO_ADMIN_PASSWORD"] = self.secrets["admin_password"]
         if self.runs_label_studio:
             passwords |= {
                 "LABEL_STUDIO_USERNAME": REVIEWER,
                 "LABEL_STUDIO_PASSWORD": self.secrets["label_studio_password"],
             }
         return self.environment | passwords
+
+    @property
+    def public_url(self) -> str:
+        """The address of the front door."""
+        return self._public(self.public_port)
+
+    @property
+    def public_s3_url(self) -> str:
+        """The address of the object store at the front door."""
+        return self._public(self.public_s3_port)
+
+    def _public(self, port: int) -> str:
+        return f"https://{self.public_host}" + ("" if port == _HTTPS else f":{port}")
 
     @property
     def runs_label_studio(self) -> bool:
@@ -194,6 +227,11 @@ class StackSettings(BaseSettings):
         if self.postgres_url:
             return self.postgres_url.get_secret_value().rstrip("/")
         return f"postgresql://postgres:{self.secrets['postgres']}@{HOST}:{self.postgres_port}"
+
+    @property
+    def accounts_url(self) -> str:
+        """The address of the database of accounts, for SQLAlchemy."""
+        return f"{self.database_url.replace('postgresql', 'postgresql+psycopg2', 1)}/studio"
 
     @cached_property
     def local_environment(self) -> dict[str, str]:
@@ -251,6 +289,20 @@ class StackSettings(BaseSettings):
         if os.environ.get("TRITON_TARGETS"):  # some may be here, and others elsewhere
             values["TRITON_TARGETS"] = os.environ["TRITON_TARGETS"]
         return values
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return "" if value is None else str(value)
+
+
+def _quoted(value: str) -> str:
+    """A value as dotenv reads it back, whatever is in it."""
+    if not set(value) & set(" #'\"\\$\n\t`"):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def is_address(named: str, known: str) -> bool:

@@ -156,6 +156,14 @@ def start_service(settings: StackSettings, name: str) -> None:
         supervisor.startProcess(name, False)
 
 
+def signal_service(settings: StackSettings, name: str, signal: str) -> None:
+    """Send a signal, such as HUP, to a service; one that does not run reads its files when it starts."""
+    if process(settings) is None:
+        return
+    with connect(settings) as supervisor, contextlib.suppress(xmlrpc.client.Fault):
+        supervisor.signalProcess(name, signal)
+
+
 def stop(settings: StackSettings) -> bool:
     """Stop the services and supervisord, and end whatever they left behind; False if nothing was running."""
     running = process(settings)

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     cvat_username: str = ""
     cvat_password: SecretStr = SecretStr("")
     cvat_organization: str = Field("", description="Short name of the organization there whose people review.")
+    studio_s3_url: str = Field("", description="The object store as browsers reach it; empty: AWS_ENDPOINT_URL.")
     studio_links_access_key_id: str = Field(
         "", description="Signs links; without it the `AWS_*` key of the process does."
     )

@@ -1,28 +1,52 @@
 """`python -m infra.front_page`: serve the front page until the process is ended."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import uvicorn
 
 from infra.front_page.application import Services, application
 from infra.stack_settings import HOST, StackSettings
+from tasks.orchestration.repetition import run_periodically
 from tasks.serving.servers import list_servers
 
 
 def main() -> None:
     """Serve, with the addresses and keys of the environment."""
     settings = StackSettings.load()
+    client = None
+    if "STUDIO_ACCOUNTS_URL" in os.environ:
+        from infra.accounts.bootstrap import oidc_client
+
+        client = oidc_client(settings)
     services = Services(
+        accounts_url=os.environ.get("STUDIO_ACCOUNTS_URL", ""),
+        audit_days=settings.audit_days,
+        oidc=client,
         triton_url=os.environ["TRITON_HTTP_URL"],
         triton_key=os.environ["STUDIO_TRITON_KEY"],
         password=os.environ["STUDIO_PASSWORD"],
-        store_url=os.environ["AWS_ENDPOINT_URL"],
+        store_url=os.environ.get("STUDIO_S3_URL") or os.environ["AWS_ENDPOINT_URL"],
         s3_events_secret=os.environ["STUDIO_S3_EVENTS_SECRET"],
         list_tritons=lambda: [server.http for server in list_servers()],
+        front_door_secret=os.environ.get("STUDIO_FRONT_DOOR_SECRET", ""),
     )
-    uvicorn.run(
-        application(services), host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3
-    )
+    with _keys_that_follow(settings, services.accounts_url):
+        uvicorn.run(
+            application(services), host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3
+        )
+
+
+def _keys_that_follow(settings: StackSettings, accounts_url: str) -> AbstractContextManager[None]:
+    """Keep the keys of accounts in the object store as the accounts are, if there are any."""
+    if not accounts_url or settings.is_elsewhere("AWS_ENDPOINT_URL"):
+        return nullcontext()
+    from infra.accounts.database import Database
+    from infra.accounts.store_keys import EVERY_S, follow
+
+    action = partial(follow, settings, Database(accounts_url))
+    return run_periodically(action, EVERY_S, name="keys of the object store", last_s=0)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ It keeps no state. It asks S3, MLflow, Prefect and Triton, and whatever it does 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -34,23 +34,34 @@ from infra.front_page import (
 )
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
+from infra.front_page.starters import StartedByVisitor
 from tasks.errors import StudioError
+
+if TYPE_CHECKING:
+    from infra.accounts.oidc_client import Client
+    from infra.front_page.people import People
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """What the page is told: Triton's address (host:port) and load key, its own password, and the store's address.
 
-    Senders of event notifications show `s3_events_secret`; if it is empty, there are none. Where there may be several
-    Tritons, `list_tritons` returns their addresses.
+    Senders of event notifications show `s3_events_secret`, and the front door `front_door_secret`; if one is empty,
+    there are none. Nor are there accounts without the address of their database, `accounts_url`; `oidc` is how a
+    provider that signs people in knows this page. Where there may be several Tritons, `list_tritons` returns their
+    addresses.
     """
 
     triton_url: str
     triton_key: str
     password: str
     store_url: str
+    accounts_url: str = ""
+    audit_days: int = 365
+    oidc: "Client | None" = None
     s3_events_secret: str = ""
     list_tritons: Callable[[], Sequence[str]] | None = None
+    front_door_secret: str = ""
 
 
 def application(services: Services) -> Starlette:
@@ -61,7 +72,10 @@ def application(services: Services) -> Starlette:
         list_tritons = services.list_tritons or (lambda: [services.triton_url])
         async with live.triton_client() as client, server_watch.watching(client, list_tritons, services.triton_key):
             live.prepare(app.state, client, list_tritons, services.triton_key)
-            yield
+            async with people.tidied(services.audit_days) if people else contextlib.nullcontext():
+                yield
+
+    people = _open_people(services)
 
     routes = [
         Route("/", to_datasets),
@@ -78,17 +92,32 @@ def application(services: Services) -> Starlette:
         *stored_files.ROUTES,
         *s3_events.ROUTES,
         *uploads.ROUTES,
+        *(people.routes if people else ()),
     ]
     errors: Mapping[Any, Any] = {
         StudioError: show_studio_error,
         HTTPException: show_http_error,
+        **(people.errors if people else {}),
     }
-    door = Middleware(Door, password_rule(services.password), token_rule(services.password))
-    app = Starlette(routes=routes, middleware=[door], exception_handlers=errors, lifespan=with_triton)
+    rules = (rule(services.password, services.front_door_secret) for rule in (password_rule, token_rule))
+    middleware = [*(people.middleware(services.front_door_secret) if people else ()), Middleware(Door, *rules)]
+    middleware.append(Middleware(StartedByVisitor, services.front_door_secret))
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=errors, lifespan=with_triton)
     app.state.password = services.password
+    app.state.front_door_secret = services.front_door_secret
+    app.state.people = people
     app.state.s3_events_secret = services.s3_events_secret
     app.state.content_policy = content_policy(services.store_url)
     return app
+
+
+def _open_people(services: Services) -> "People | None":
+    """What the pages of accounts share; without accounts nothing of it is imported."""
+    if not services.accounts_url:
+        return None
+    from infra.front_page.people import People
+
+    return People(services.accounts_url, services.oidc)
 
 
 async def to_datasets(request: Request) -> Response:  # noqa: ARG001

@@ -11,7 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from infra.front_page.access import is_open, token
+from infra.accounts.names import OWNER
+from infra.accounts.roles import UserRole
+from infra.front_page.access import page_token, person_of
 from tasks.catalogue.cursors import MAX_LIMIT
 from tasks.errors import StudioError
 from tasks.rendering.sizes import format_bytes
@@ -36,10 +38,18 @@ def render(
         values: What the template shows; all of it is escaped.
     """
     state, path = request.app.state, request.scope["path"]
-    own = "" if is_open(path) else token(state.password)  # who may read a page without the password gets none
-    text = _ENVIRONMENT.get_template(template).render(
-        tab=path.split("/")[1], token=own, links=Settings().addresses, **values
-    )
+    person = person_of(request, state.front_door_secret)
+    known = {
+        "tab": path.split("/")[1],
+        "token": page_token(request, state.password, state.front_door_secret),
+        "links": Settings().addresses,
+        # Strangers see the live page alone, whose buttons are for everybody.
+        "may_act": person is None or person.role >= UserRole.OPERATOR,
+        "person": person if state.people is not None else None,
+        "is_admin": person is not None and person.role >= UserRole.ADMIN,
+        "owner": OWNER,
+    }
+    text = _ENVIRONMENT.get_template(template).render(**known, **values)
     headers = {"Content-Security-Policy": state.content_policy, "Cache-Control": "no-store"}
     headers |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
     if events:

@@ -32,6 +32,12 @@ def up(
     tritons: Annotated[
         int | None, typer.Option(min=1, max=9, help="How many Tritons run here, one beside the other; kept.")
     ] = None,
+    public: Annotated[
+        bool | None,
+        typer.Option(
+            "--public/--no-public", help="With or without accounts and the front door; kept for later starts."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start the local stack, with the data it had."""
@@ -40,6 +46,8 @@ def up(
 
     if review is not None:
         os.environ["STUDIO_REVIEW"] = str(review).lower()
+    if public is not None:
+        os.environ["STUDIO_PUBLIC"] = str(public).lower()
     if live_log is not None:
         known = StackSettings.load()
         folder = known.live_log_dir or known.state_dir / "live-log"

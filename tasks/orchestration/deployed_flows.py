@@ -19,6 +19,7 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling
 from tasks.errors import REFUSED, StudioError
 from tasks.orchestration.prefect_client import patient_client
 from tasks.orchestration.run_log import is_routine
+from tasks.orchestration.starters import starter_tags
 
 DEPLOYMENT = "gpu"  # of every flow
 POLL_S = 1.0
@@ -59,7 +60,8 @@ def start(
     """Start a run of deployment `<flow>/gpu`, such as `train-model/gpu`; returns its id.
 
     It waits in work queue `queue`, or else in that of the deployment. With an `idempotency_key` that a run of this
-    deployment has already, that run is returned and none is started.
+    deployment has already, that run is returned and none is started. Its tags say for which person it is started, if
+    for one (`starters.py`).
 
     Raises:
         PrefectUnavailableError: The server does not answer.
@@ -72,7 +74,7 @@ def start(
             parameters=dict(parameters),
             name=name,
             idempotency_key=idempotency_key,
-            tags=tags,
+            tags=[*tags, *starter_tags()],
             work_queue_name=queue,
         ).id
 

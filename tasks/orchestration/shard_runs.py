@@ -15,6 +15,7 @@ from prefect.states import Cancelled
 from tasks.orchestration.child_runs import SHARES, child_tag
 from tasks.orchestration.flow_runs import throttle
 from tasks.orchestration.prefect_client import read_flow_run
+from tasks.orchestration.starters import starter_tags
 
 DEPLOYMENT = "run-inference/gpu"  # of a run that was started without one
 
@@ -54,7 +55,7 @@ def _start(number: int, parameters: Mapping[str, Any]) -> UUID:
         parameters=dict(parameters),
         flow_run_name=f"{runtime.flow_run.name}, share {number}",
         timeout=0,
-        tags=[child_tag(SHARES, runtime.flow_run.id)],
+        tags=[child_tag(SHARES, runtime.flow_run.id), *starter_tags()],
         idempotency_key=f"{runtime.flow_run.id}-share-{number}",
     )
     return cast("FlowRun", started).id

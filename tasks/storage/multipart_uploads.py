@@ -13,7 +13,14 @@ from botocore.exceptions import ClientError
 
 from tasks.errors import expected_found_fix, safe_repr
 from tasks.storage.object_store import ObjectStore, content_type
-from tasks.storage.s3_client import SHORT_OUTAGE, StorageError, client, is_missing, retry_while_unavailable, status_of
+from tasks.storage.s3_client import (
+    SHORT_OUTAGE,
+    StorageError,
+    address_signer,
+    is_missing,
+    retry_while_unavailable,
+    status_of,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -61,7 +68,7 @@ class MultipartUpload:
     def part_address(self, number: int) -> str:
         """Return an address that takes part `number` by PUT, for an hour."""
         values = self._arguments | {"PartNumber": number}
-        return client().generate_presigned_url("upload_part", Params=values, ExpiresIn=ADDRESS_SECONDS)
+        return address_signer().generate_presigned_url("upload_part", Params=values, ExpiresIn=ADDRESS_SECONDS)
 
     def send(self, path: Path) -> None:
         """Send all parts of a file of at most 625 GiB, one after another."""

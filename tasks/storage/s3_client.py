@@ -60,10 +60,13 @@ def client(attempts: int = 4) -> "S3Client":
 def signer() -> "S3Client":
     """Return the client that signs links, with a key that may do little: a link can do what its key can."""
     settings = Settings()
-    if not settings.studio_links_access_key_id:
-        return client()
     keys = settings.studio_links_access_key_id, settings.studio_links_secret_access_key.get_secret_value()
-    return _client(1, _environment(), os.getpid(), keys)
+    return _client(1, _environment(), os.getpid(), keys if keys[0] else None, settings.studio_s3_url or None)
+
+
+def address_signer() -> "S3Client":
+    """Return the client that signs addresses for browsers, with the key of this process."""
+    return _client(1, _environment(), os.getpid(), None, Settings().studio_s3_url or None)
 
 
 def _environment() -> tuple[str | None, ...]:
@@ -72,7 +75,9 @@ def _environment() -> tuple[str | None, ...]:
 
 # A new one takes 0.1 s of processor time. The environment may name another store or other keys in the meantime.
 @functools.lru_cache(maxsize=8)
-def _client(attempts: int, _known: object, _process: int, keys: tuple[str, str] | None = None) -> "S3Client":
+def _client(
+    attempts: int, _known: object, _process: int, keys: tuple[str, str] | None = None, endpoint: str | None = None
+) -> "S3Client":
     config = Config(
         connect_timeout=5,
         read_timeout=60,
@@ -85,7 +90,7 @@ def _client(attempts: int, _known: object, _process: int, keys: tuple[str, str] 
     core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_read_time)
     key, secret = keys or (None, None)
     return boto3.session.Session(botocore_session=core).client(
-        "s3", config=config, aws_access_key_id=key, aws_secret_access_key=secret
+        "s3", config=config, aws_access_key_id=key, aws_secret_access_key=secret, endpoint_url=endpoint
     )
 
 

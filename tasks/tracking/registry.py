@@ -11,6 +11,7 @@ from typing import Any
 
 from tasks.orchestration.step import retried_step, step
 from tasks.serving.served_model import ServedModel
+from tasks.tracking import owners
 from tasks.tracking.mlflow_client import TrackingError, configure_mlflow, is_final, tracking_errors
 from tasks.tracking.payloads import MAX_DESCRIPTION, MAX_TAG, truncate, version_tags
 from tasks.training.events import TrainedModel
@@ -101,7 +102,7 @@ def _make_model(mlflow: Any, model_name: str) -> None:  # noqa: ANN401
     from mlflow.exceptions import MlflowException
 
     try:
-        mlflow.create_registered_model(model_name)
+        mlflow.create_registered_model(model_name, tags=owners.owner_tag())
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -16,6 +16,7 @@ from tasks.orchestration.step import retried_step, step
 from tasks.promotion.rules import Decision, decision_facts, decision_tags
 from tasks.settings import Settings
 from tasks.storage.object_names import Bucket, parse_s3_uri
+from tasks.tracking import owners
 from tasks.tracking.lineage import BASE_DIGEST
 from tasks.tracking.mlflow_client import (
     TRAINING,
@@ -65,7 +66,9 @@ def open_run(
                 mlflow.set_terminated(other.info.run_id, "KILLED")
         if run is None:
             run = mlflow.create_run(
-                experiment, run_name=name, tags={"flow_run_id": flow_run_id, "fingerprint": fingerprint}
+                experiment,
+                run_name=name,
+                tags={"flow_run_id": flow_run_id, "fingerprint": fingerprint, **owners.user_tag()},
             )
         elif run.info.status != "RUNNING":
             _reopen(mlflow, run.info.run_id)

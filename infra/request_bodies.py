@@ -1,0 +1,55 @@
+"""JSON bodies that a door changes before the service reads them."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infra.accounts.refused import RequestRefusedError
+from infra.door import refusal_of
+
+_LONGEST = 4 << 20  # bytes; Prefect itself takes parameters of 512 KiB
+_REWRITTEN = {b"content-length", b"content-encoding", b"transfer-encoding"}
+Change = Callable[[Any], Awaitable[Any]]
+
+
+async def pass_on_changed(app: ASGIApp, scope: Scope, receive: Receive, send: Send, change: Change) -> None:
+    """Send the body to the application as `change` returns it; its RequestRefusedError is answered with 403."""
+    body = await _read(receive)
+    if body is None:
+        message = f"expected a body of at most {_LONGEST >> 20} MiB, found a larger one"
+        await refusal_of(message, 413)(scope, receive, send)
+        return
+    try:
+        text = json.dumps(await change(json.loads(body))).encode()
+    except RequestRefusedError as error:
+        await refusal_of(str(error))(scope, receive, send)
+        return
+    except (ValueError, RecursionError):
+        await refusal_of("expected JSON, found none", 422)(scope, receive, send)
+        return
+    headers = [(name, value) for name, value in scope["headers"] if name.lower() not in _REWRITTEN]
+    headers.append((b"content-length", str(len(text)).encode()))
+    await app({**scope, "headers": headers}, _replay(text, receive), send)
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body; None if it is too long."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        body.extend(message.get("body", b""))
+        if len(body) > _LONGEST:
+            return None
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return bytes(body)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replayed

@@ -1,0 +1,68 @@
+"""Keys of the object store for accounts, against a real PostgreSQL; the store itself is in test_front_door.py."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from infra.accounts.bootstrap import MACHINE
+from infra.accounts.database import Database
+from infra.accounts.people import remove_account, set_disabled, set_role
+from infra.accounts.roles import UserRole
+from infra.accounts.store_keys import follow, role_of
+from infra.person_keys import read_keys
+from infra.stack_settings import StackSettings
+from studio.cli import app
+from tasks.errors import StudioError
+from tests.infra.accounts.populations import add_person
+
+
+@pytest.fixture(autouse=True)
+def _the_stack(monkeypatch: pytest.MonkeyPatch, accounts_settings: StackSettings, database: Database) -> None:
+    """The one whose database runs, with an admin."""
+    monkeypatch.setenv("STUDIO_STATE_DIR", str(accounts_settings.state_dir))
+    monkeypatch.setenv("STUDIO_POSTGRES_PORT", str(accounts_settings.postgres_port))
+    monkeypatch.setenv("STUDIO_PUBLIC", "true")
+    monkeypatch.setenv("STUDIO_PUBLIC_HOST", "studio.example.org")
+    add_person(database, "boss", UserRole.ADMIN)
+
+
+def test_a_key_is_shown_once_and_is_taken_away(accounts_settings: StackSettings, database: Database) -> None:
+    add_person(database, "vera", UserRole.VIEWER)
+    shown = json.loads(CliRunner().invoke(app, ["users", "s3-key", "vera", "--json"]).stdout)
+    made = read_keys(accounts_settings)["vera"]
+    assert made.role is UserRole.VIEWER
+    assert (shown["AWS_ACCESS_KEY_ID"], shown["AWS_SECRET_ACCESS_KEY"]) == (made.key, made.secret)
+    assert shown["AWS_ENDPOINT_URL"].startswith("https://studio.example.org:")
+    CliRunner().invoke(app, ["users", "s3-key", "vera", "--take"])
+    assert "vera" not in read_keys(accounts_settings)
+
+
+def test_keys_follow_their_accounts(accounts_settings: StackSettings, database: Database) -> None:
+    for name in ("lowered", "shut", "removed"):
+        add_person(database, name, UserRole.OPERATOR)
+        CliRunner().invoke(app, ["users", "s3-key", name])
+    set_role(database, "lowered", UserRole.VIEWER, MACHINE)
+    set_disabled(database, "shut", MACHINE, disabled=True)
+    remove_account(database, "removed", MACHINE)
+    follow(accounts_settings, database)
+    assert {name: key.role for name, key in read_keys(accounts_settings).items()} == {"lowered": UserRole.VIEWER}
+
+
+def test_a_database_that_is_away_changes_no_key(
+    accounts_settings: StackSettings, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_person(database, "vera", UserRole.OPERATOR)
+    CliRunner().invoke(app, ["users", "s3-key", "vera"])
+    known = read_keys(accounts_settings)
+    follow(accounts_settings, Database("postgresql+psycopg2://postgres:x@127.0.0.1:1/studio"))
+    assert read_keys(accounts_settings) == known
+    assert "do not follow the accounts now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["nobody", "shut"])
+def test_who_has_no_open_account_gets_no_key(database: Database, name: str) -> None:
+    add_person(database, "shut", UserRole.OPERATOR)
+    set_disabled(database, "shut", MACHINE, disabled=True)
+    with pytest.raises(StudioError, match="Expected an account that is open"):
+        role_of(database, name)
