@@ -13,6 +13,7 @@ from botocore.config import Config
 from infra import postgres
 from infra.environment import (
     inherited_environment,
+    log_environment,
     page_environment,
     review_environment,
     s3_environment,
@@ -100,7 +101,7 @@ def object_store(settings: StackSettings) -> Service:
         ],
         ports=ports | {f"{name} (+10000)": port + 10_000 for name, port in ports.items()},
         check=lambda: read_from_store(settings),
-        environment=inherited_environment(settings),
+        environment=inherited_environment(settings) | {"TZ": "UTC"},  # its log says no zone
         # It gives its clients 15 s to go, and two of them are parts of itself that stay. What it has acknowledged is in
         # its files.
         stop_seconds=3,
@@ -157,6 +158,7 @@ def prefect_server(settings: StackSettings) -> Service:
             "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"{FORGOTTEN_AFTER.total_seconds():.0f}",
             "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": '{"prefect.flow-run.heartbeat": 86400}',
         }
+        | log_environment("prefect")
         | user_environment("PREFECT_")
         | {
             "PREFECT_API_DATABASE_CONNECTION_URL": _database(settings, "prefect", "postgresql+asyncpg"),
@@ -185,6 +187,7 @@ def mlflow_server(settings: StackSettings) -> Service:
         ports=_ports(settings, "mlflow"),
         check=http_check(f"http://{HOST}:{settings.mlflow_port}/health"),
         environment=inherited_environment(settings)
+        | log_environment("mlflow")
         | user_environment("MLFLOW_")
         | s3_environment(settings, Role.MLFLOW)
         | {
@@ -220,7 +223,7 @@ def triton(settings: StackSettings) -> Service:
         | s3_environment(settings, Role.TRITON)
         | triton_environment(settings)
         | settings.live_log_environment
-        | {"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port)},
+        | {"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port), "TZ": "UTC"},
     )
 
 
@@ -297,6 +300,7 @@ def worker(settings: StackSettings) -> Service:
         check=http_check(f"http://{HOST}:{settings.worker_port}/health"),
         environment=inherited_environment(settings)
         | {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # the default is 10 s, and a person waits
+        | log_environment("worker")
         | user_environment("PREFECT_", "MLFLOW_")
         | worker_environment(settings)
         | {

@@ -5,11 +5,14 @@ import os
 import uvicorn
 
 from infra.front_page.application import Services, application
+from infra.request_log import RequestLog
 from infra.stack_settings import HOST, StackSettings
+from tasks import log_lines
 
 
 def main() -> None:
     """Serve, with the addresses and keys of the environment."""
+    log_lines.configure("studio")
     settings = StackSettings.load()
     services = Services(
         triton_url=os.environ["TRITON_HTTP_URL"],
@@ -19,7 +22,12 @@ def main() -> None:
         s3_events_secret=os.environ["STUDIO_S3_EVENTS_SECRET"],
     )
     uvicorn.run(
-        application(services), host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3
+        RequestLog(application(services)),
+        host=HOST,
+        port=settings.live_port,
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=3,
     )
 
 

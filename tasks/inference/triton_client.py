@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from tasks.errors import StudioError
+from tasks.log_lines import current_fields
 from tasks.orchestration.retries import RetryPolicy
 from tasks.serving.served_model import ServedModel
 from tasks.serving.task_outputs import OUTPUTS
@@ -70,6 +71,7 @@ class TritonClient:
         self._fault: StudioError | None = None
         self._entry = model.entry
         self._until = model.until
+        self._request_id = str(current_fields().get("flow_run_id", ""))  # Triton's messages about a request have it
 
     def close(self) -> None:
         """Close the connection."""
@@ -112,6 +114,7 @@ class TritonClient:
                     [request],
                     str(self.model.version),
                     outputs=self._outputs,
+                    request_id=self._request_id,
                     client_timeout=REQUEST_TIMEOUT_S,
                 )
             except InferenceServerException as error:
