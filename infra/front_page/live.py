@@ -120,7 +120,7 @@ async def predict(request: Request) -> Response:
 async def _infer(request: Request, body: bytes) -> Response:
     image = {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(body) + 4}}
     call = {
-        "id": str(current_fields().get("request_id", "")),  # Triton's messages about a request have it
+        "id": str(current_fields().get("request_id", "")),  # an error that Triton answers names it
         "parameters": {**request.query_params, "model": request.path_params["model"]},
         "inputs": [image],
         "outputs": [{"name": "json", "parameters": {"binary_data": False}}],

@@ -71,7 +71,7 @@ class TritonClient:
         self._fault: StudioError | None = None
         self._entry = model.entry
         self._until = model.until
-        self._request_id = str(current_fields().get("flow_run_id", ""))  # Triton's messages about a request have it
+        self._request_id = str(current_fields().get("flow_run_id", ""))  # errors that Triton answers name it
 
     def close(self) -> None:
         """Close the connection."""
