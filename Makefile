@@ -76,8 +76,11 @@ lineage: setup ## what an archive, a model, a version or a run was made from, an
 diff: setup ## how two archives of the object store differ (A=a.zip B=b.zip JSON=1)
 	@$(STUDIO) diff "$(A)" "$(B)" $(if $(JSON),--json)
 
-logs: setup ## the log of a run (RUN=id)
-	@$(if $(RUN),,$(error expected a run, found none: make logs RUN=id))$(STUDIO) logs $(RUN)
+logs: setup ## log lines of all services, by time (RUN=id CHILDREN=1 MODEL= ARCHIVE= REQUEST= SINCE=2h UNTIL= SERVICE=triton LEVEL=warning TEXT= FOLLOW=1 JSON=1)
+	@$(STUDIO) logs $(RUN) $(if $(CHILDREN),--children) $(if $(MODEL),--model "$(MODEL)") \
+		$(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(REQUEST),--request "$(REQUEST)") \
+		$(if $(SINCE),--since "$(SINCE)") $(if $(UNTIL),--until "$(UNTIL)") $(SERVICE:%=--service %) \
+		$(if $(LEVEL),--level $(LEVEL)) $(if $(TEXT),--text "$(TEXT)") $(if $(FOLLOW),--follow) $(if $(JSON),--json)
 
 monitor: setup ## is a model still right on what it has seen lately, without labels? (MODEL=shapes)
 	@$(if $(MODEL),,$(error expected a model, found none: make monitor MODEL=shapes))$(STUDIO) monitor "$(MODEL)"
@@ -133,6 +136,7 @@ bench: setup ## each fast or exact part beside its limit or other tools: checks,
 	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_catalogue.py
+	@$(PY) tests.benchmarks.bench_logs
 
 proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
 	@$(PY) pytest -m heavy -s

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from infra.identities import Role
 from infra.stack_settings import HOST, ROOT, StackSettings
+from tasks import log_lines
 
 AWS_MISLEADING = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
 # A service gets those of these that it needs; the shell's reach no other.
@@ -79,6 +80,16 @@ def inherited_environment(settings: StackSettings) -> dict[str, str]:
     """Return the environment of the supervisor and of every service: the shell's without keys, and the common one."""
     shell = {name: value for name, value in os.environ.items() if not name.startswith(GUARDED)}
     return shell | common_environment(settings)
+
+
+def log_environment(service: str) -> dict[str, str]:
+    """Return what has Prefect and MLflow, in a service and in the flow runs that it starts, log as we do."""
+    return {
+        log_lines.SERVICE_VARIABLE: service,
+        "PREFECT_LOGGING_SETTINGS_PATH": str(ROOT / "infra" / "logging" / "prefect.yaml"),
+        "MLFLOW_CONFIGURE_LOGGING": "false",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a line each of a hundred bars
+    }
 
 
 def user_environment(*prefixes: str) -> dict[str, str]:

@@ -22,9 +22,11 @@ from infra.accounts.permissions import Part
 from infra.door import Door, refusal_of
 from infra.mlflow_bin import Bin
 from infra.request_bodies import pass_on_changed
+from infra.request_log import RequestLog
 from infra.stack_settings import HOST, StackSettings, write_private
 from infra.storable_text import StorableText, in_the_address
 from infra.visitor_door import VisitorDoor, visitor_behind
+from tasks import log_lines
 
 OPEN_PATH = "/health"
 # They run programs on this machine, call addresses that the client names, or need the job runner, which is off.
@@ -186,9 +188,17 @@ def application() -> ASGIApp:
 
 def main() -> None:
     """Serve until the process is ended."""
+    log_lines.configure("mlflow")
     settings = StackSettings.load()
     write_configuration(settings)
-    uvicorn.run(application(), host=HOST, port=settings.mlflow_port, log_level="warning", timeout_graceful_shutdown=3)
+    uvicorn.run(
+        RequestLog(application()),
+        host=HOST,
+        port=settings.mlflow_port,
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=3,
+    )
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def service(settings: StackSettings) -> Service:
         command=[
             *(str(binary("postgres")), "-D", str(data), "-h", HOST, "-p", str(settings.postgres_port)),
             *("-c", "unix_socket_directories=", "-c", "max_connections=200"),
+            *("-c", "log_timezone=UTC", "-c", "log_line_prefix=%m [%p] %q%u@%d "),
         ],
         ports={"STUDIO_POSTGRES_PORT": settings.postgres_port},
         check=lambda: psycopg2.connect(settings.database_url + "/postgres", connect_timeout=3).close(),

@@ -21,6 +21,7 @@ from infra.notification_delivery import beside_others
 from infra.patrol import EVERY_S, patrol
 from infra.prefect_visitors import UnderPrefix, Visitors
 from infra.refusals import describe_schema_errors
+from infra.request_log import RequestLog
 from infra.stack_settings import HOST, StackSettings
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
 from infra.visitor_door import VisitorDoor
@@ -69,12 +70,13 @@ def main() -> None:
     go_round = partial(patrol, f"http://{HOST}:{port}/api", password)
     with run_periodically(go_round, EVERY_S, name="patrol", last_s=0):
         uvicorn.run(
-            application(),
+            RequestLog(application(), only_unusual=True),  # its clients ask it several times a second
             host=HOST,
             port=port,
             timeout_keep_alive=server.api.keepalive_timeout,
             ws_ping_interval=server.api.websocket_ping_interval,
             ws_ping_timeout=server.api.websocket_ping_timeout,
+            log_config=None,  # Prefect has configured it
             log_level=server.logging_level.lower(),
         )
 

@@ -18,6 +18,7 @@ from infra.command_errors import StackError
 from infra.environment import (
     door_environment,
     inherited_environment,
+    log_environment,
     page_environment,
     review_environment,
     s3_environment,
@@ -128,7 +129,7 @@ def object_store(settings: StackSettings) -> Service:
         ],
         ports=ports | {f"{name} (+10000)": port + 10_000 for name, port in ports.items()},
         check=lambda: read_from_store(settings),
-        environment=inherited_environment(settings),
+        environment=inherited_environment(settings) | {"TZ": "UTC"},  # its log says no zone
         # It gives its clients 15 s to go, and two of them are parts of itself that stay. What it has acknowledged is in
         # its files.
         stop_seconds=3,
@@ -185,6 +186,7 @@ def prefect_server(settings: StackSettings) -> Service:
             "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"{FORGOTTEN_AFTER.total_seconds():.0f}",
             "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": '{"prefect.flow-run.heartbeat": 86400}',
         }
+        | log_environment("prefect")
         | user_environment("PREFECT_")
         | {
             "PREFECT_API_DATABASE_CONNECTION_URL": _database(settings, "prefect", "postgresql+asyncpg"),
@@ -226,6 +228,7 @@ def mlflow_server(settings: StackSettings) -> Service:
         ports=_ports(settings, "mlflow"),
         check=http_check(f"http://{HOST}:{settings.mlflow_port}/health"),
         environment=inherited_environment(settings)
+        | log_environment("mlflow")
         | user_environment("MLFLOW_")
         | s3_environment(settings, Role.MLFLOW)
         | {
@@ -268,7 +271,7 @@ def triton(settings: StackSettings, number: int = 1) -> Service:
         | triton_environment(settings)
         | settings.live_log_environment
         | {"TRITON_HTTP_URL": target.http, "TRITON_GRPC_URL": target.grpc}  # its own, by which `predict` finds it
-        | {"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port + step)},
+        | {"STUDIO_TRITON_METRICS_PORT": str(settings.triton_metrics_port + step), "TZ": "UTC"},
     )
 
 
@@ -390,16 +393,17 @@ def _worker(settings: StackSettings, command: list[str], *, name: str, port: str
         command=[*command, "--name", f"{socket.gethostname()}-{name}", "--drain", "0", "--health"],
         ports={setting: number + offset for setting, number in _ports(settings, port).items()},
         check=http_check(f"http://{HOST}:{health}/health"),
-        environment=worker_process_environment(settings)
+        environment=worker_process_environment(settings, name)
         | {"PREFECT_WORKER_WEBSERVER_HOST": HOST, "PREFECT_WORKER_WEBSERVER_PORT": str(health)},
     )
 
 
-def worker_process_environment(settings: StackSettings) -> dict[str, str]:
-    """Return the whole environment of a worker."""
+def worker_process_environment(settings: StackSettings, name: str = "") -> dict[str, str]:
+    """Return the whole environment of a worker, which logs by that name; without one, as people read it."""
     return (
         inherited_environment(settings)
         | {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # the default is 10 s, and a person waits
+        | (log_environment(name) if name else {})
         | user_environment("PREFECT_", "MLFLOW_")
         | worker_environment(settings)
         # Prefect's runner keeps its files under one name in /tmp, which the first user of the machine owns.

@@ -24,6 +24,8 @@ LAUNCHER = ROOT / "infra" / "launch.py"
 STACK_ENV_VAR = "STUDIO_STACK"  # in the environment of whatever the stack starts
 STOP_SECONDS = 20
 WORKER = "worker"  # in the name of every service that carries out flow runs
+LONGEST_LOG = "20MB"
+KEPT_LOGS = 3  # of each service, beside the one that is written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ def write_configuration(settings: StackSettings, services: list[Service]) -> Pat
             "supervisord": {
                 "logfile": log_file(settings, "supervisord"),
                 "pidfile": state / "supervisord.pid",
+                "logfile_maxbytes": LONGEST_LOG,
+                "logfile_backups": KEPT_LOGS,
                 "childlogdir": state / "logs",
                 "directory": ROOT,
                 "minfds": 4096,
@@ -94,8 +98,8 @@ def _program(settings: StackSettings, service: Service) -> dict[str, object]:
         "killasgroup": "true",
         "redirect_stderr": "true",
         "stdout_logfile": log_file(settings, service.name),
-        "stdout_logfile_maxbytes": "20MB",
-        "stdout_logfile_backups": 3,
+        "stdout_logfile_maxbytes": LONGEST_LOG,
+        "stdout_logfile_backups": KEPT_LOGS,
     }
 
 
@@ -129,7 +133,7 @@ def start(settings: StackSettings, configuration: Path, environment: Mapping[str
         RuntimeError: It does not start.
     """
     command = [bin_path("supervisord"), "-c", str(configuration)]
-    marked = {**environment, STACK_ENV_VAR: str(settings.state_dir)}
+    marked = {**environment, STACK_ENV_VAR: str(settings.state_dir), "TZ": "UTC"}  # its log says no zone
     started = subprocess.run(command, env=marked, cwd=ROOT, check=False, capture_output=True, text=True)
     if started.returncode:
         raise RuntimeError(f"supervisord did not start: {started.stderr.strip() or started.stdout.strip()}")

@@ -81,6 +81,8 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield settings
     finally:
         local_stack.down(settings)
+    logs = b"".join(path.read_bytes() for path in (settings.state_dir / "logs").iterdir())
+    assert [name for name, secret in settings.secrets.items() if secret.encode() in logs] == [], "secrets in the logs"
     left = supervisord.processes(settings)
     assert not left, f"left behind after the stack was stopped: {left}"
     ports = "|".join(str(getattr(settings, f"{field.lower()}_port") + 10_000) for field in PORTS)

@@ -7,13 +7,16 @@ from functools import partial
 import uvicorn
 
 from infra.front_page.application import Services, application
+from infra.request_log import RequestLog
 from infra.stack_settings import HOST, StackSettings
+from tasks import log_lines
 from tasks.orchestration.repetition import run_periodically
 from tasks.serving.servers import list_servers
 
 
 def main() -> None:
     """Serve, with the addresses and keys of the environment."""
+    log_lines.configure("studio")
     settings = StackSettings.load()
     client = None
     if "STUDIO_ACCOUNTS_URL" in os.environ:
@@ -34,7 +37,12 @@ def main() -> None:
     )
     with _keys_that_follow(settings, services.accounts_url):
         uvicorn.run(
-            application(services), host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3
+            RequestLog(application(services)),
+            host=HOST,
+            port=settings.live_port,
+            log_config=None,
+            log_level="warning",
+            timeout_graceful_shutdown=3,
         )
 
 

@@ -22,6 +22,7 @@ from infra.front_page.consequences import CONSEQUENCES
 from infra.front_page.forms import list_groups, parse_form
 from infra.front_page.pages import render
 from tasks.errors import StudioError
+from tasks.log_lines import add_to_request, subjects_of
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.deployed_flows import DeployedFlow
 from tasks.orchestration.prefect_client import CallRefusedError
@@ -72,6 +73,7 @@ def _start(request: Request, filled: Filled) -> Response:
         key = request.query_params.get("key")
         asked = f"{key} {json.dumps(parameters, sort_keys=True)}"  # filled in otherwise, it is another run
         run = deployed_flows.start(flow, parameters, idempotency_key=str(uuid5(NAMESPACE_URL, asked)) if key else None)
+        add_to_request(flow_run_id=str(run), flow=flow, **subjects_of(parameters))
     except StudioError as error:
         # Everybody sees that the run was not started: the field and the reason are enough.
         message = error.reason if isinstance(error, CallRefusedError) else str(error)

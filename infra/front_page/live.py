@@ -23,6 +23,7 @@ from starlette.routing import Route
 from infra.front_page.bodies import read_body
 from infra.front_page.pages import render
 from infra.triton import KEY_HEADER, PREDICT_HEADERS
+from tasks.log_lines import current_fields
 from tasks.serving.triton_config import config_versions, read_champion_version, read_served_model
 
 MAX_BYTES = 32 * 2**20
@@ -159,6 +160,7 @@ async def predict(request: Request) -> Response:
 async def _infer(request: Request, body: bytes) -> Response:
     image = {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(body) + 4}}
     call = {
+        "id": str(current_fields().get("request_id", "")),  # an error that Triton answers names it
         "parameters": {**request.query_params, "model": request.path_params["model"]},
         "inputs": [image],
         "outputs": [{"name": "json", "parameters": {"binary_data": False}}],

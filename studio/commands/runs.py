@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from studio.commands.options import AsJson, Limit
-from studio.output import ERR, OUT, describe_run, follow, print_json, print_table
+from studio.output import ERR, OUT, describe_run, print_json, print_table
 from studio.runs import Run
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of a flow run.")]
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (runs, logs, cancel, retry, approve, refuse):
+    for command in (runs, cancel, retry, approve, refuse):
         app.command(rich_help_panel="Runs")(command)
 
 
@@ -86,26 +86,6 @@ def _list_rows(choice: "RunChoice", limit: int) -> list[dict[str, Any]]:
         }
         for line in run_lines(choice, found, None)
     ]
-
-
-def logs(
-    run: RunId,
-    follow_on: Annotated[bool, typer.Option("--follow", help="Go on until the run has ended.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print the log of a run."""
-    chosen = Run(run)
-    if follow_on and not as_json:
-        follow(chosen, "the run goes on")
-        return
-    if follow_on:
-        chosen.wait()
-    lines = [line for line in chosen.logs() if not line.is_routine]
-    if as_json:
-        print_json([{"time": line.time, "level": line.level, "text": line.text} for line in lines])
-        return
-    for line in lines:
-        OUT.print(f"{line.time:%H:%M:%S} {line.text}", markup=False)
 
 
 def cancel(run: RunId, as_json: AsJson = False) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from tasks.errors import StudioError
+from tasks.log_lines import current_fields
 from tasks.orchestration.retries import RetryPolicy
 from tasks.serving.served_model import ServedModel
 from tasks.serving.task_outputs import OUTPUTS
@@ -78,13 +79,19 @@ class _Server:
         self.doubted = doubted
         self._model = model
         self._version = str(model.version)
+        self._request_id = str(current_fields().get("flow_run_id", ""))  # errors that Triton answers name it
         self._failures = 0
         self.client = triton.InferenceServerClient(url, channel_args=_CHANNEL)
 
     def infer(self, request: triton.InferInput, outputs: Sequence[triton.InferRequestedOutput]) -> Any:  # noqa: ANN401 - tritonclient has no types
         """Return the answer to a request."""
         response = self.client.infer(
-            self.entry, [request], self._version, outputs=outputs, client_timeout=REQUEST_TIMEOUT_S
+            self.entry,
+            [request],
+            self._version,
+            outputs=outputs,
+            request_id=self._request_id,
+            client_timeout=REQUEST_TIMEOUT_S,
         )
         self._failures = 0
         return response

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import functools
+import inspect
 import logging
 import os
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from prefect.states import Cancelled as CancelledState
 from prefect.states import Completed, Failed
 
 from tasks.errors import REFUSED, Cancelled, StudioError, Superseded
+from tasks.log_lines import run_context
 from tasks.orchestration import events
 from tasks.orchestration.current_run import flow_run_id, log_step
 from tasks.orchestration.events import Resource
@@ -40,28 +42,34 @@ def fail_flow_with_message(story: Callable[P, State]) -> Callable[P, State]:
 
     @functools.wraps(story)
     def run(*args: P.args, **kwargs: P.kwargs) -> State:
-        for name in ("prefect.flow_runs", "prefect.task_runs"):
-            logging.getLogger(name).addFilter(ENGINE_NOISE_FILTER)
-        try:
-            with notify_waiting_runs():
-                state = story(*args, **kwargs)
-        except StudioError as error:
-            if error.declined:
-                state = CancelledState(name=REFUSED, message=str(error))
-            else:
-                state = Failed(name=error.failed_name, message=str(error))
-        except Pause:
-            log_step("suspended: this process ends, and what it kept is there when the run is resumed")
-            atexit.register(_emit_left_event, flow_run_id(), str(runtime.flow_run.flow_name))
-            raise
-        except (Superseded, Cancelled) as reason:
-            get_run_logger().warning("%s", reason)
-            os._exit(0)  # a return, an exception and any other status would all change the state of the run
-        get_run_logger().log(logging.ERROR if state.is_failed() else logging.INFO, "%s: %s", state.name, state.message)
-        return state
+        parameters = inspect.signature(story).bind_partial(*args, **kwargs).arguments
+        with run_context(flow_run_id(), str(runtime.flow_run.flow_name), parameters):
+            return _end_with_message(story, *args, **kwargs)
 
     run.__doc__ = add_parameter_docs(story)
     return run
+
+
+def _end_with_message(story: Callable[P, State], *args: P.args, **kwargs: P.kwargs) -> State:
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(ENGINE_NOISE_FILTER)
+    try:
+        with notify_waiting_runs():
+            state = story(*args, **kwargs)
+    except StudioError as error:
+        if error.declined:
+            state = CancelledState(name=REFUSED, message=str(error))
+        else:
+            state = Failed(name=error.failed_name, message=str(error))
+    except Pause:
+        log_step("suspended: this process ends, and what it kept is there when the run is resumed")
+        atexit.register(_emit_left_event, flow_run_id(), str(runtime.flow_run.flow_name))
+        raise
+    except (Superseded, Cancelled) as reason:
+        get_run_logger().warning("%s", reason)
+        os._exit(0)  # a return, an exception and any other status would all change the state of the run
+    get_run_logger().log(logging.ERROR if state.is_failed() else logging.INFO, "%s: %s", state.name, state.message)
+    return state
 
 
 def _emit_left_event(flow_run: str, flow: str) -> None:

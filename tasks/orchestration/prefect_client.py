@@ -27,6 +27,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
 from tasks.errors import StudioError
+from tasks.log_lines import outgoing_headers
 from tasks.orchestration.retries import ONCE, RetryPolicy
 
 API_TIMEOUT_S = 5.0
@@ -171,15 +172,22 @@ class _SingleTry(PrefectHttpxSyncClient):
         return response
 
 
+def _name_who_asks(request: httpx.Request) -> None:
+    request.headers.update(outgoing_headers())
+
+
+_HOOKS = {"request": [_name_who_asks]}
+
+
 # A new client takes 30 ms of processor time, nearly all of it for certificates.
 @functools.lru_cache(maxsize=1)
 def _shared_client(_server: str | None, _process: int) -> SyncPrefectClient:
-    return _open(get_client(sync_client=True))
+    return _open(get_client(sync_client=True, httpx_settings={"event_hooks": _HOOKS}))
 
 
 @functools.lru_cache(maxsize=1)
 def _fail_fast_client(_server: str | None, _process: int) -> SyncPrefectClient:
-    client = get_client(sync_client=True, httpx_settings={"timeout": API_TIMEOUT_S})
+    client = get_client(sync_client=True, httpx_settings={"timeout": API_TIMEOUT_S, "event_hooks": _HOOKS})
     client._client.__class__ = _SingleTry  # noqa: SLF001 - a setting would hold for all clients of the process
     return _open(client)
 

@@ -13,6 +13,7 @@ BEGINNING = (
     "Deployment step ",
     "All deployment steps",
     "Beginning flow run",
+    "View at ",
 )
 
 

@@ -1,6 +1,7 @@
 """Clients of MLflow, and the meaning of its errors."""
 
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -11,6 +12,7 @@ from prefect import get_run_logger
 from prefect.context import FlowRunContext, TaskRunContext
 
 from tasks.errors import StudioError
+from tasks.log_lines import outgoing_headers
 from tasks.orchestration.retries import RetryPolicy
 from tasks.settings import Settings
 from tasks.tracking.payloads import MAX_RUN_TAG, truncate
@@ -41,8 +43,26 @@ def client() -> Any:  # noqa: ANN401 - importing mlflow for a type would cost ev
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
+    _name_who_asks()
     server = Settings().mlflow_tracking_uri
     return MlflowClient(server, registry_uri=server)
+
+
+@functools.cache
+def _name_who_asks() -> None:
+    """Have MLflow's client send the ids of the flow run and of the request, with which the server logs its answer."""
+    from mlflow.tracking.request_header.abstract_request_header_provider import RequestHeaderProvider
+    from mlflow.tracking.request_header.registry import _request_header_provider_registry
+
+    class WhoAsks(RequestHeaderProvider):
+        def in_context(self) -> bool:
+            return True
+
+        def request_headers(self) -> dict[str, str]:
+            return outgoing_headers()
+
+    registry: Any = _request_header_provider_registry  # without types
+    registry.register(WhoAsks)
 
 
 def configure_mlflow() -> None:

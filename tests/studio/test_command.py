@@ -35,7 +35,8 @@ CLICK: Any = typer.main.get_command(app)
 COMMANDS = set(CLICK.commands)
 
 
-WITHOUT_STACK = {"up", "down", "status", "demo", "check", "users", "audit"}  # the last two need the database alone
+# The last two need the database alone.
+WITHOUT_STACK = {"up", "down", "status", "demo", "check", "logs", "users", "audit"}
 ARGUMENTS = {"delete-version": ("shapes", "1"), "clean-up": (), "upload": ("x.zip",)}
 
 
@@ -234,12 +235,13 @@ def test_an_archive_is_uploaded_checked_listed_exported_and_imported(
     assert (absent.returncode, "found neither under 'no-such.zip'" in absent.stderr) == (1, True)
 
     run = json.loads(checked.stdout)["run"]
-    assert studio("logs", run).stdout.splitlines()[0].endswith(f" checking {archive.name}")
+    assert studio("logs", run, "--service", "flow").stdout.splitlines()[0].endswith(f" checking {archive.name}")
     listed = json.loads(studio("runs", "--flow", "validate-dataset", "--state", "completed", "--json").stdout)["runs"]
     assert [(each["about"], each["state"]) for each in listed if each["run"] == run] == [
         (archive.name, "Valid with warnings")
     ]
-    assert any(line["text"] == f"checking {archive.name}" for line in json.loads(studio("logs", run, "--json").stdout))
+    told = json.loads(studio("logs", run, "--json").stdout)
+    assert [line["service"] for line in told if line["message"] == f"checking {archive.name}"] == ["flow"]
     over = studio("cancel", run)
     assert (over.returncode, "to go on, found it Valid with warnings" in over.stderr) == (1, True)
 

@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import StateType
 from infra.front_page import datasets, models, predictions
 from infra.front_page.application import Services, application
 from infra.front_page.run_lines import RunLine
+from infra.logs.lines import LEVELS
 from infra.stack_settings import USER
 from tasks.catalogue import run_pages
 from tasks.catalogue.entries import (
@@ -38,10 +39,11 @@ from tasks.promotion.rules import REFUSED
 from tests.infra import browser
 from tests.infra.browser import OpenBrowser
 from tests.infra.front_page.in_process import NOBODY, PASSWORD, ask
+from tests.infra.logs.log_folder import ours, write
 from tests.waiting import eventually
 
 NAME, NOW = "shapes", datetime.now(UTC)
-TABS = ["datasets", "registered-models", f"registered-models/model?name={NAME}", "runs", "predictions", "live"]
+TABS = ["datasets", "registered-models", f"registered-models/model?name={NAME}", "runs", "predictions", "logs", "live"]
 EVALUATION = PageEntry(
     title="Evaluation", version=f"{NAME}/1", archives=("<a>.zip",), split="val", path=f"/files/runs/{uuid4()}/x.html"
 )
@@ -158,7 +160,7 @@ return [texts.length, texts.filter(each => {
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The front page in this process, with something to show in each tab; Triton and the store are away."""
     app = application(Services(triton_url=NOBODY, triton_key="", password=PASSWORD, store_url=f"http://{NOBODY}"))
     going, ended = ([run for run in RUNS if run.state.has_stopped == over] for over in (False, True))
@@ -181,6 +183,11 @@ def address() -> Iterator[str]:
     with socket.socket() as listener, pytest.MonkeyPatch.context() as patch:
         for (module, name), value in shown.items():
             patch.setattr(module, name, lambda *_, _value=value, **__: _value)
+        state = tmp_path_factory.mktemp("state")
+        (state / "logs").mkdir()
+        said = [ours(number, f"{NAME}\nmore", level=level, model=NAME) for number, level in enumerate(LEVELS)]
+        write(state / "logs" / "worker.log", *said)
+        patch.setenv("STUDIO_STATE_DIR", str(state))
         listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = Thread(target=server.run, args=([listener],), daemon=True)
