@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 
 from infra.door import Door, refusal_of
 from infra.mlflow_bin import Bin
-from infra.stack_settings import HOST, StackSettings, write_private
+from infra.stack_settings import StackSettings, write_private
 from infra.storable_text import StorableText, in_the_address
 
 OPEN_PATH = "/health"
@@ -158,7 +158,9 @@ def main() -> None:
     """Serve until the process is ended."""
     settings = StackSettings.load()
     write_configuration(settings)
-    uvicorn.run(application(), host=HOST, port=settings.mlflow_port, log_level="warning", timeout_graceful_shutdown=3)
+    uvicorn.run(
+        application(), host=settings.bind, port=settings.mlflow_port, log_level="warning", timeout_graceful_shutdown=3
+    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from infra.environment import (
     worker_environment,
 )
 from infra.identities import Role, identities
+from infra.loopback import our_names
 from infra.stack_settings import HOST, REVIEWER, ROOT, StackSettings, write_private
 from infra.store_security import prepare_security
 from infra.supervisord import Service, bin_path
@@ -78,6 +79,7 @@ def object_store(settings: StackSettings) -> Service:
         # Their default names in /tmp are the same for every user, and another's socket cannot be replaced.
         "filer.localSocket": temporary_folder(settings) / "filer.sock",
         "s3.localSocket": temporary_folder(settings) / "s3.sock",
+        "s3.ip.bind": settings.bind,
         "s3.port": settings.s3_port,
         "s3.config": settings.state_dir / "s3.json",
         "s3.allowedOrigins": ",".join(_origins_of_the_store(settings)),
@@ -199,6 +201,8 @@ def mlflow_server(settings: StackSettings) -> Service:
             "MLFLOW_AUTH_ADMIN_PASSWORD": settings.local_environment["MLFLOW_TRACKING_PASSWORD"],
             "MLFLOW_FLASK_SERVER_SECRET_KEY": settings.secrets["mlflow_forms"],
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            # MLflow's own check of names, which knows addresses of private networks but no names in them.
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(f"{name},{name}:*" for name in sorted(our_names())),
         },
     )
 

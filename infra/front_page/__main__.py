@@ -5,7 +5,7 @@ import os
 import uvicorn
 
 from infra.front_page.application import Services, application
-from infra.stack_settings import HOST, StackSettings
+from infra.stack_settings import StackSettings
 
 
 def main() -> None:
@@ -19,7 +19,11 @@ def main() -> None:
         s3_events_secret=os.environ["STUDIO_S3_EVENTS_SECRET"],
     )
     uvicorn.run(
-        application(services), host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3
+        application(services),
+        host=settings.bind,
+        port=settings.live_port,
+        log_level="warning",
+        timeout_graceful_shutdown=3,
     )
 
 
