@@ -18,7 +18,7 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from infra import container, services
+from infra import container, preflight, services
 from infra.command_errors import StackError
 from infra.identities import Role, secret_names
 from infra.initialization import OPTIONAL, make_secrets
@@ -243,3 +243,9 @@ def test_the_store_is_called_by_options_that_it_knows(tmp_path: Path) -> None:
     assert [option for option in options if f"  {option}" not in known.stdout + known.stderr] == []
     assert "-s3.ip.bind=0.0.0.0" in command
     assert "-ip.bind=127.0.0.1" in command  # master, volume and filer stay inside
+
+
+def test_up_refuses_to_listen_beyond_this_machine(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"STUDIO_BIND to be 127\.0\.0\.1, found 0\.0\.0\.0"):
+        preflight.require_loopback(StackSettings(state_dir=tmp_path, bind="0.0.0.0"))  # noqa: S104
+    preflight.require_loopback(StackSettings(state_dir=tmp_path))
