@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, cast
 from uuid import uuid4
@@ -16,17 +17,18 @@ import kubernetes_validate
 import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
-from prefect.client.orchestration import PrefectClient
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Pending
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
-from infra import kubernetes_pool
+from infra import bootstrap, kubernetes_pool, registration
 from infra.command_errors import StackError
 from infra.container import PROGRAMS
 from infra.initialization import OPTIONAL
 from infra.stack_settings import ROOT, SECRETS, StackSettings
 from tasks.settings import Settings
+from tests.clients import prefect_api
 
 FOLDER = ROOT / "infra" / "kubernetes"
 OVERLAYS = ["base", "overlays/small", "overlays/gpu"]
@@ -63,8 +65,12 @@ def pods(overlay: str) -> dict[str, dict[str, Any]]:
 
 def job(**variables: Any) -> dict[str, Any]:
     """The job of a run with these job variables, as Prefect's worker makes it."""
+    Draft202012Validator(kubernetes_pool.job_template(SETTINGS)["variables"]).validate(variables)
+    return job_unchecked(variables)
+
+
+def job_unchecked(variables: dict[str, Any]) -> dict[str, Any]:
     template = kubernetes_pool.job_template(SETTINGS)
-    Draft202012Validator(template["variables"]).validate(variables)
     # A client would be asked for blocks and variables that the template names: it names none.
     never_asked = cast("PrefectClient", object())
     made = asyncio.run(
@@ -156,6 +162,54 @@ def test_the_job_has_image_and_namespace_of_the_settings() -> None:
 def test_who_starts_a_run_chooses_neither_what_runs_nor_as_whom(variables: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         job(**variables)
+
+
+def test_variables_that_slipped_in_have_no_effect() -> None:
+    """Prefect does not look at those of a run that is made without its deployment's own address."""
+    slipped = {
+        "image": "evil.example/x",
+        "command": "sh",
+        "env": {"STUDIO_SECRETS_DIR": "/x"},
+        "env.A": "b",
+        "service_account_name": "worker",
+        "namespace": "kube-system",
+        "job_manifest": {},
+        "cluster_config": {"config": {}},
+    }
+
+    def without_ids(manifest: dict[str, Any]) -> str:
+        return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", json.dumps(manifest))
+
+    assert without_ids(job_unchecked(slipped)) == without_ids(job())
+
+
+@pytest.fixture
+def pool(stack: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:  # noqa: ARG001
+    """A work pool of our own on the real server, of type kubernetes, which no worker looks at."""
+    monkeypatch.setattr(registration, "POOL", f"cluster-{uuid4().hex[:8]}")
+    bootstrap.ensure_work_pool("kubernetes", kubernetes_pool.job_template(SETTINGS))
+    yield registration.POOL
+    with get_client(sync_client=True) as client:
+        client.delete_work_pool(registration.POOL)
+
+
+def test_the_server_takes_the_pool_and_refuses_what_its_template_does_not_have(stack: StackSettings, pool: str) -> None:
+    with prefect_api(stack) as api:
+        flow = api.get("/deployments/name/train-model/gpu").raise_for_status().json()["flow_id"]
+        wanted = yaml.safe_load(kubernetes_pool.QUEUES.read_text())["training"]
+        new = {"name": pool, "flow_id": flow, "work_pool_name": pool, "job_variables": wanted}
+        deployment = api.post("/deployments/", json=new).raise_for_status().json()["id"]
+        answers = [
+            api.post(f"/deployments/{deployment}/create_flow_run", json={"job_variables": variables})
+            for variables in ({"gpus": 2}, {"image": "evil.example/x"}, {"gpus": 0}, {"tolerations": [{"key": "x"}]})
+        ]
+        api.delete(f"/deployments/{deployment}").raise_for_status()
+    assert [answer.status_code for answer in answers] == [201, 422, 422, 422], [answer.text for answer in answers]
+
+
+def test_a_pool_of_another_type_is_left_alone(stack: StackSettings, pool: str) -> None:  # noqa: ARG001
+    with pytest.raises(RuntimeError, match=rf"{pool}.* type process, found kubernetes.*work-pool delete"):
+        bootstrap.ensure_work_pool()
 
 
 @needs_kubectl
