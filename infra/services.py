@@ -241,7 +241,7 @@ def label_studio(settings: StackSettings) -> Service:
         "HOST": "",  # it is opened by two names, and through tunnels
         "DEBUG": "false",
         "LOG_LEVEL": "WARNING",
-        "ALLOWED_HOSTS": f"{HOST},localhost",
+        "ALLOWED_HOSTS": ",".join(sorted(our_names())),
         "CORS_ALLOW_ALL_ORIGINS": "false",
         "DISABLE_SIGNUP_WITHOUT_LINK": "true",
         "ENABLE_LEGACY_API_TOKEN": "true",  # the one kind that can be made here rather than on its page
@@ -266,6 +266,8 @@ def label_studio(settings: StackSettings) -> Service:
         | {
             "HOME": str(settings.state_dir / "label-studio"),
             "PYTHONPATH": str(ROOT),
+            "STUDIO_BIND": settings.bind,
+            "STUDIO_HOSTS": settings.hosts,
             "STUDIO_LABEL_STUDIO_PORT": str(settings.label_studio_port),
             "STUDIO_REVIEW_USER": REVIEWER,
             "STUDIO_REVIEW_PASSWORD": settings.secrets["label_studio_password"],

@@ -87,6 +87,7 @@ def without_prefects_own(manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
+@pytest.mark.slow
 @needs_kubectl
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_each_manifest_is_one_that_kubernetes_takes(overlay: str) -> None:
