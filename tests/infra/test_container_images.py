@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,23 +95,36 @@ def _make_base(engine: Engine, tree: Path) -> None:
 
 
 @pytest.fixture
-def given(stack: StackSettings, tmp_path: Path) -> list[str]:
-    """The arguments with which a container finds the services of this machine, and its secrets."""
+def given(stack: StackSettings, tmp_path: Path) -> Callable[[str], list[str]]:
+    """The arguments with which a container finds the services of this machine, and the secrets of its program."""
     folder = tmp_path / "secrets"
     folder.mkdir(mode=0o700)
-    for name in PROGRAMS["worker"].secrets:
-        (folder / name).write_text(stack.secrets[name])
-        (folder / name).chmod(0o444)
-    mounts = [f"--volume={folder / name}:/run/secrets/{name}:ro" for name in PROGRAMS["worker"].secrets]
     addresses = (
         *("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"),
         *("TRITON_HTTP_URL", "TRITON_GRPC_URL"),
     )
-    return [*mounts, *(f"--env={name}={stack.environment[name]}" for name in addresses)]
+    environment = {name: stack.environment[name] for name in addresses}
+    environment["STUDIO_POSTGRES_URL"] = f"postgresql://postgres@127.0.0.1:{stack.postgres_port}"
+
+    def arguments(program: str) -> list[str]:
+        names = PROGRAMS[program].secrets
+        for name in names:
+            (folder / name).write_text(stack.secrets.get(name, ""))
+            (folder / name).chmod(0o444)
+        mounts = [f"--volume={folder / name}:/run/secrets/{name}:ro" for name in names]
+        return [*mounts, *(f"--env={name}={value}" for name, value in environment.items())]
+
+    return arguments
+
+
+@pytest.mark.parametrize("program", ["init-stores", "init-prefect"])
+def test_what_is_there_is_made_once(engine: Engine, given: Callable[[str], list[str]], program: str) -> None:
+    run = ("run", "--rm", "--no-healthcheck", *STRICT, *LIMITS, *MOUNTS, *given(program), IMAGE, program)
+    assert engine.podman(*run).splitlines()[-1] == "done"
 
 
 def test_a_run_completes_in_a_container_of_no_privilege(
-    engine: Engine, stack: StackSettings, given: list[str], tmp_path: Path
+    engine: Engine, stack: StackSettings, given: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
     """As a job of a cluster does it: the id of the run is in the environment, and no worker takes it."""
     plan = ArchivePlan(name="in-a-container.zip", classes=("circle", "square"), train=6, val=4, seed=3)
@@ -122,15 +135,17 @@ def test_a_run_completes_in_a_container_of_no_privilege(
         wanted = {"parameters": {"archive": archive.name}, "state": {"type": "PENDING"}}
         run = api.post(f"/deployments/{deployment}/create_flow_run", json=wanted).raise_for_status().json()["id"]
         engine.podman(
-            *("run", "--rm", "--no-healthcheck", *STRICT, *LIMITS, *MOUNTS, *given),
+            *("run", "--rm", "--no-healthcheck", *STRICT, *LIMITS, *MOUNTS, *given("flow-run")),
             *(f"--env=PREFECT__FLOW_RUN_ID={run}", IMAGE, "flow-run"),
         )
         ended = api.get(f"/flow_runs/{run}").raise_for_status().json()["state"]
     assert ended["type"] == "COMPLETED", ended
 
 
-def test_the_worker_is_healthy_as_nobody_and_ends_when_it_is_told_to(engine: Engine, given: list[str]) -> None:
-    name = engine.podman("run", "--detach", *STRICT, *LIMITS, *MOUNTS, *given, "--no-healthcheck", IMAGE)
+def test_the_worker_is_healthy_as_nobody_and_ends_when_it_is_told_to(
+    engine: Engine, given: Callable[[str], list[str]]
+) -> None:
+    name = engine.podman("run", "--detach", *STRICT, *LIMITS, *MOUNTS, *given("worker"), "--no-healthcheck", IMAGE)
     try:
         health = ("exec", name, ".venv/bin/python", "-I", "-S", "infra/health.py", "http://127.0.0.1:4201/health")
         deadline = time.monotonic() + 180
