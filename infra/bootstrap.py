@@ -110,14 +110,14 @@ def ensure_work_pool(kind: str = "process", template: dict[str, Any] | None = No
     template = template or job_template()
     with get_client(sync_client=True) as client:
         try:
-            present = client.read_work_pool(registration.POOL)
+            pool = client.read_work_pool(registration.POOL)
         except ObjectNotFound:
-            present = client.create_work_pool(
+            pool = client.create_work_pool(
                 WorkPoolCreate(name=registration.POOL, type=kind, base_job_template=template)
             )
-        if present.type != kind:
+        if pool.type != kind:
             raise RuntimeError(
-                f"Expected work pool {registration.POOL!r} to be of type {kind}, found {present.type}: remove it "
+                f"Expected work pool {registration.POOL!r} to be of type {kind}, found {pool.type}: remove it "
                 f"(`prefect work-pool delete {registration.POOL}`, which also removes its deployments), then again."
             )
         update = WorkPoolUpdate(description=POOL_DESCRIPTION, base_job_template=template)

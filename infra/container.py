@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from infra import services, stack
 from infra.command_errors import StackError
-from infra.environment import scratch, worker_environment
+from infra.environment import inherited_environment, scratch, worker_environment
 from infra.identities import Role, secret_names
 from infra.initialization import OPTIONAL
 from infra.stack_settings import USER, StackSettings, read_secrets
@@ -51,7 +51,7 @@ def _initialization(what: str) -> Callable[[StackSettings], Service]:
             services.worker(settings),
             name=f"init-{what}",
             command=[sys.executable, "-m", "studio", "init", what],
-            environment=services.inherited_environment(settings) | worker_environment(settings) | secrets,
+            environment=inherited_environment(settings) | worker_environment(settings) | secrets,
         )
 
     return make

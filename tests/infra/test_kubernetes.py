@@ -77,7 +77,8 @@ def job_unchecked(variables: dict[str, Any]) -> dict[str, Any]:
         KubernetesWorkerJobConfiguration.from_template_and_values(template, variables, client=never_asked)
     )
     made.prepare_for_flow_run(FlowRun(id=uuid4(), name="brave-lion", flow_id=uuid4(), state=Pending()))
-    return made.job_manifest
+    manifest: dict[str, Any] = made.job_manifest
+    return manifest
 
 
 def without_prefects_own(manifest: dict[str, Any]) -> dict[str, Any]:
