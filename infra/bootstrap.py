@@ -118,7 +118,7 @@ def ensure_work_pool(kind: str = "process", template: dict[str, Any] | None = No
         if pool.type != kind:
             raise RuntimeError(
                 f"Expected work pool {registration.POOL!r} to be of type {kind}, found {pool.type}: remove it "
-                f"(`prefect work-pool delete {registration.POOL}`, which also removes its deployments), then again."
+                f"(`prefect work-pool delete {registration.POOL}`), then again."
             )
         update = WorkPoolUpdate(description=POOL_DESCRIPTION, base_job_template=template)
         client.update_work_pool(registration.POOL, update)
