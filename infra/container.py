@@ -112,7 +112,8 @@ def prepare(name: str) -> Service:
     """Return the service, with its folders made and its keys in the environment of this process.
 
     Raises:
-        StackError: There is none of that name, a secret that it needs is missing, or its folder cannot be written.
+        StackError: There is none of that name, or a secret that it needs is missing.
+        OSError: A secret cannot be read, or its folder in STUDIO_STATE_DIR not be written.
     """
     program = PROGRAMS.get(name)
     if program is None:
@@ -125,10 +126,7 @@ def prepare(name: str) -> Service:
         raise StackError(f"expected the secrets {', '.join(missing)} in {folder}: `studio init secrets` makes them")
     os.environ.update(variables(program, secrets, os.environ))
     settings = StackSettings.load()
-    try:
-        stack.keep_private(settings.state_dir)
-    except OSError as error:
-        raise StackError(f"expected a folder that can be written in STUDIO_STATE_DIR, found {error}") from error
+    stack.keep_private(settings.state_dir)
     make_temporary_folder(settings)
     if name in {"worker", "flow-run"}:
         fresh_folder(scratch(settings))  # of runs that were killed
@@ -145,6 +143,8 @@ def main() -> None:
         service = prepare(name)
     except StackError as error:
         sys.exit(f"{name} cannot start: {error}")
+    except OSError as error:
+        sys.exit(f"{name} cannot start: expected secrets to read, and STUDIO_STATE_DIR to write to; found {error}")
     os.execve(service.command[0], service.command, service.environment)  # noqa: S606
 
 

@@ -24,13 +24,14 @@ COPY . .
 RUN python3.11 -m compileall -q --invalidation-mode unchecked-hash .
 
 FROM ${BASE}
-# Of its own number, which no user of the host has: files that a volume keeps are nobody else's.
+# A user of its own number, which no user of the host has: files that a volume keeps are nobody else's. Of a tmpfs that is
+# mounted over the folder root is the owner, with the folder's mode: so it is open, and the one in it is not.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini=0.19.0-* \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 studio \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/studio --shell /usr/sbin/nologin studio \
-    && install --directory --owner studio --group studio --mode 0700 /var/lib/studio
+    && install --directory --owner studio --group studio --mode 1777 /var/lib/studio
 COPY --from=packages /opt/studio/.venv /opt/studio/.venv
 COPY --from=packages /opt/studio/.venv-triton /opt/studio/.venv-triton
 COPY --from=code /opt/studio /opt/studio
