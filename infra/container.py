@@ -39,6 +39,13 @@ class Program:
         return (*self.needs, *self.takes, *role, *links)
 
 
+def _prefect_server(settings: StackSettings) -> Service:
+    """Prefect's server, which copies its pages beside their source, where nothing can be written here."""
+    service = services.prefect_server(settings)
+    pages = {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(settings.state_dir / "prefect-pages")}
+    return replace(service, environment=service.environment | pages)
+
+
 def _flow_run(settings: StackSettings) -> Service:
     """One flow run, whose id Prefect's Kubernetes worker has put into the environment."""
     return replace(services.worker(settings), name="flow-run", command=[bin_path("prefect"), "flow-run", "execute"])
@@ -58,7 +65,7 @@ def _initialization(what: str) -> Callable[[StackSettings], Service]:
 
 
 PROGRAMS: Mapping[str, Program] = {
-    "prefect": Program(services.prefect_server, ("prefect",), ("postgres", "label_studio_token")),
+    "prefect": Program(_prefect_server, ("prefect",), ("postgres", "label_studio_token")),
     "mlflow": Program(services.mlflow_server, ("mlflow", "mlflow_forms"), ("postgres",), Role.MLFLOW),
     "object-store": Program(services.object_store, tuple(name for role in Role for name in secret_names(role))),
     "triton": Program(services.triton, ("triton_key",), (), Role.TRITON),

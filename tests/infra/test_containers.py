@@ -23,6 +23,7 @@ from infra.command_errors import StackError
 from infra.identities import Role, secret_names
 from infra.initialization import OPTIONAL, make_secrets
 from infra.stack_settings import ROOT, SECRETS, StackSettings, read_secrets
+from infra.supervisord import Service
 from tasks.settings import Settings
 
 FILE = ROOT / "infra" / "compose.yaml"
@@ -33,6 +34,16 @@ EXAMPLE = dotenv_values(ROOT / "infra" / ".env.example")
 DOCKERFILES = sorted((ROOT / "infra" / "images").glob("*.Dockerfile"))
 FRONT_DOORS = {"front-door"}  # what may be reached from elsewhere
 OURS = {name: each for name, each in SERVICES.items() if "/yolo-studio/" in each["image"]}
+
+
+def prepared(name: str) -> Service:
+    """The service that a container would become; it sets variables of its process, and these tests go on in it."""
+    before = dict(os.environ)
+    try:
+        return container.prepare(name)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def program(service: dict[str, Any]) -> container.Program:
@@ -156,12 +167,7 @@ def test_a_program_starts_with_just_its_own_secrets(name: str, tmp_path: Path, m
     monkeypatch.setenv("STUDIO_POSTGRES_URL", "postgresql://postgres@postgres:5432")
     monkeypatch.setenv("STUDIO_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("STUDIO_SECRETS_DIR", str(given))
-    before = dict(os.environ)
-    try:
-        service = container.prepare(name)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    service = prepared(name)
     seen = " ".join([*service.command, *service.environment.values()])
     secrets = read_secrets(every)
     own = {secret for secret, value in secrets.items() if value and value in seen}
@@ -249,3 +255,12 @@ def test_up_refuses_to_listen_beyond_this_machine(tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"STUDIO_BIND to be 127\.0\.0\.1, found 0\.0\.0\.0"):
         preflight.require_loopback(StackSettings(state_dir=tmp_path, bind="0.0.0.0"))  # noqa: S104
     preflight.require_loopback(StackSettings(state_dir=tmp_path))
+
+
+def test_prefect_copies_its_pages_to_where_it_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would else serve none, and only say so in its log."""
+    make_secrets(tmp_path / "secrets")
+    monkeypatch.setenv("STUDIO_SECRETS_DIR", str(tmp_path / "secrets"))
+    monkeypatch.setenv("STUDIO_STATE_DIR", str(tmp_path / "state"))
+    environment = prepared("prefect").environment
+    assert Path(environment["PREFECT_SERVER_UI_STATIC_DIRECTORY"]).is_relative_to(tmp_path / "state")
