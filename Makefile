@@ -159,6 +159,7 @@ lint: setup ## ruff and mypy, strict; docs: tables that are up to date, links th
 lock: setup ## pin the requirements and their hashes anew, from the ranges of pyproject.toml
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --group dev -o requirements-dev.txt -c requirements.txt
+	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --override infra/images/servers-without.txt -o requirements-servers.txt -c requirements.txt
 	$(BIN)/uv pip compile $(COMPILE) requirements-triton.in -o requirements-triton.txt
 	$(BIN)/uv pip compile $(COMPILE) requirements-triton-gpu.in -o requirements-triton-gpu.txt
 	$(BIN)/uv pip compile $(COMPILE) requirements-review.in -o requirements-review.txt

@@ -97,15 +97,30 @@ def job_template() -> dict[str, Any]:
     return template
 
 
-def ensure_work_pool() -> None:
-    """Make the work pool `gpu` and its queues with their limits (deployments/queues.yaml)."""
+def ensure_work_pool(kind: str = "process", template: dict[str, Any] | None = None) -> None:
+    """Make the work pool `gpu` and its queues with their limits (deployments/queues.yaml).
+
+    Args:
+        kind: Prefect's type of the pool.
+        template: What each run is made from; none: that of processes.
+
+    Raises:
+        RuntimeError: There is such a pool of another type, which Prefect does not change.
+    """
     wanted = yaml.safe_load(QUEUES.read_text())
-    template = job_template()
+    template = template or job_template()
     with get_client(sync_client=True) as client:
         try:
-            client.read_work_pool(registration.POOL)
+            pool = client.read_work_pool(registration.POOL)
         except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=registration.POOL, type="process", base_job_template=template))
+            pool = client.create_work_pool(
+                WorkPoolCreate(name=registration.POOL, type=kind, base_job_template=template)
+            )
+        if pool.type != kind:
+            raise RuntimeError(
+                f"Expected work pool {registration.POOL!r} to be of type {kind}, found {pool.type}: remove it "
+                f"(`prefect work-pool delete {registration.POOL}`), then again."
+            )
         update = WorkPoolUpdate(description=POOL_DESCRIPTION, base_job_template=template)
         client.update_work_pool(registration.POOL, update)
         # Every argument is given: the client would send those left out as null, which the server refuses.
@@ -137,13 +152,13 @@ async def ensure_automation(client: PrefectClient, automation: AutomationCore) -
         await client.update_automation(present[0].id, automation)
 
 
-def register_deployments() -> None:
-    """Make or update every deployment of prefect.yaml.
+def register_deployments(path: str = "prefect.yaml") -> None:
+    """Make or update every deployment of prefect.yaml, or of another file of its kind.
 
     Raises:
         RuntimeError: `prefect deploy` fails.
     """
-    command = [bin_path("prefect"), "--no-prompt", "deploy", "--all"]
+    command = [bin_path("prefect"), "--no-prompt", "deploy", "--all", "--prefect-file", path]
     deployed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if deployed.returncode:
         raise RuntimeError(f"The deployments of prefect.yaml were not registered:\n{deployed.stdout}{deployed.stderr}")

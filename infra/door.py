@@ -12,9 +12,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.loopback import HOST
+from infra.loopback import our_names
 
-OUR_NAMES = frozenset({HOST, "localhost"})
 Rule = Callable[[HTTPConnection], JSONResponse | None]
 
 
@@ -40,9 +39,11 @@ class Door:
 def has_foreign_host(connection: HTTPConnection) -> JSONResponse | None:
     """Refuse a request to a name that is not ours, whatever address that name points to."""
     names = connection.headers.getlist("host")
-    if len(names) == 1 and _hostname(names[0]) in OUR_NAMES:
+    ours = our_names()
+    if len(names) == 1 and _hostname(names[0]) in ours:
         return None
-    return refusal_of(f"expected a request to {HOST} or localhost, found one to {names}: use one of those names")
+    expected = " or ".join(sorted(ours))
+    return refusal_of(f"expected a request to {expected}, found one to {names}: use one of those names")
 
 
 def has_foreign_origin(connection: HTTPConnection) -> JSONResponse | None:

@@ -18,7 +18,6 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from infra.door import Door, refusal_of
-from infra.loopback import HOST
 
 # They reach other servers or files of this machine, or tell somebody outside what is clicked here.
 UNUSED = re.compile(r"/(api/(storages|ml|model-provider-connections)|admin|django-rq|heidi-tips|__lsa)(/|$)")
@@ -74,7 +73,7 @@ def main() -> None:
     user, password, token = (os.environ.pop(f"STUDIO_REVIEW_{name}") for name in ("USER", "PASSWORD", "TOKEN"))
     uvicorn.run(
         application(user, password, token),
-        host=HOST,
+        host=os.environ["STUDIO_BIND"],
         port=int(os.environ["STUDIO_LABEL_STUDIO_PORT"]),
         log_level="warning",
         lifespan="off",

@@ -23,7 +23,7 @@ from infra.door import Door, refusal_of
 from infra.mlflow_bin import Bin
 from infra.request_bodies import pass_on_changed
 from infra.request_log import RequestLog
-from infra.stack_settings import HOST, StackSettings, write_private
+from infra.stack_settings import StackSettings, write_private
 from infra.storable_text import StorableText, in_the_address
 from infra.visitor_door import VisitorDoor, visitor_behind
 from tasks import log_lines
@@ -193,7 +193,7 @@ def main() -> None:
     write_configuration(settings)
     uvicorn.run(
         RequestLog(application()),
-        host=HOST,
+        host=settings.bind,
         port=settings.mlflow_port,
         log_config=None,
         log_level="warning",

@@ -65,13 +65,14 @@ def _status_of_refusal(path: str) -> int:
 def main() -> None:
     """Serve API, UI and background services until the process is ended."""
     server = get_current_settings().server
-    port = StackSettings.load().prefect_port
+    settings = StackSettings.load()
+    port = settings.prefect_port
     password = server.api.auth_string.get_secret_value() if server.api.auth_string else None
     go_round = partial(patrol, f"http://{HOST}:{port}/api", password)
     with run_periodically(go_round, EVERY_S, name="patrol", last_s=0):
         uvicorn.run(
             RequestLog(application(), only_unusual=True),  # its clients ask it several times a second
-            host=HOST,
+            host=settings.bind,
             port=port,
             timeout_keep_alive=server.api.keepalive_timeout,
             ws_ping_interval=server.api.websocket_ping_interval,

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from infra.command_errors import StackError
 from infra.ports import is_free
-from infra.stack_settings import REVIEW_TOOLS, StackSettings, is_address
+from infra.stack_settings import HOST, REVIEW_TOOLS, StackSettings, is_address
 from infra.supervisord import Service
 from infra.triton import find_installation
 from tasks.triton_targets import TritonTarget
@@ -15,6 +15,19 @@ EXTERNAL_SERVICE_VARIABLES = (
     *("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "TRITON_GRPC_URL"),
     *REVIEW_TOOLS,
 )
+
+
+def require_loopback(settings: StackSettings) -> None:
+    """Check that the services will listen on this machine alone.
+
+    Raises:
+        StackError: They would not.
+    """
+    if settings.bind != HOST:
+        raise StackError(
+            f"Expected STUDIO_BIND to be {HOST}, found {settings.bind}, which is for containers: unset it, or use "
+            "infra/compose.yaml."
+        )
 
 
 def require_external_services(settings: StackSettings) -> None:

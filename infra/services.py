@@ -28,6 +28,7 @@ from infra.environment import (
 )
 from infra.gpus import gpu_groups
 from infra.identities import Role
+from infra.loopback import our_names
 from infra.person_keys import write_identities
 from infra.stack_settings import HOST, REVIEWER, ROOT, TRITON_PORT_STEP, StackSettings
 from infra.store_security import prepare_security
@@ -107,6 +108,7 @@ def object_store(settings: StackSettings) -> Service:
         # Their default names in /tmp are the same for every user, and another's socket cannot be replaced.
         "filer.localSocket": temporary_folder(settings) / "filer.sock",
         "s3.localSocket": temporary_folder(settings) / "s3.sock",
+        "s3.ip.bind": settings.bind,
         "s3.port": settings.s3_port,
         "s3.config": settings.state_dir / "s3.json",
         "s3.allowedOrigins": ",".join(_origins_of_the_store(settings)),
@@ -244,6 +246,8 @@ def mlflow_server(settings: StackSettings) -> Service:
             "MLFLOW_FLASK_SERVER_SECRET_KEY": settings.secrets["mlflow_forms"],
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             **door_environment(settings),
+            # MLflow's own check of names, which knows addresses of private networks but no names in them.
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(f"{name},{name}:*" for name in sorted(our_names())),
         },
     )
 
@@ -288,7 +292,7 @@ def label_studio(settings: StackSettings) -> Service:
         "HOST": "",  # it is opened by two names, and through tunnels
         "DEBUG": "false",
         "LOG_LEVEL": "WARNING",
-        "ALLOWED_HOSTS": f"{HOST},localhost",
+        "ALLOWED_HOSTS": ",".join(sorted(our_names())),
         "CORS_ALLOW_ALL_ORIGINS": "false",
         "DISABLE_SIGNUP_WITHOUT_LINK": "true",
         "ENABLE_LEGACY_API_TOKEN": "true",  # the one kind that can be made here rather than on its page
@@ -313,6 +317,8 @@ def label_studio(settings: StackSettings) -> Service:
         | {
             "HOME": str(settings.state_dir / "label-studio"),
             "PYTHONPATH": str(ROOT),
+            "STUDIO_BIND": settings.bind,
+            "STUDIO_HOSTS": settings.hosts,
             "STUDIO_LABEL_STUDIO_PORT": str(settings.label_studio_port),
             "STUDIO_REVIEW_USER": REVIEWER,
             "STUDIO_REVIEW_PASSWORD": settings.secrets["label_studio_password"],

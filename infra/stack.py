@@ -37,6 +37,7 @@ def up(settings: StackSettings, say: Echo = print) -> None:
     apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     wanted = services(settings)
     names = {service.name for service in wanted}
+    preflight.require_loopback(settings)
     preflight.require_external_services(settings)
     parse_addresses(settings.notify.get_secret_value())
     if settings.public:

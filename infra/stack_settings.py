@@ -5,7 +5,7 @@ import os
 import secrets
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -67,6 +67,11 @@ class StackSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STUDIO_", frozen=True, extra="ignore")
 
     state_dir: Path = ROOT / ".studio"
+    secrets_dir: Path | None = Field(
+        None, description="Folder with a file for each secret, for a container; none: they are in the state folder."
+    )
+    bind: str = Field(HOST, description="Where the web services listen; another than 127.0.0.1 only in a container.")
+    hosts: str = Field("", description="Further names, with commas, by which other containers call a service.")
     triton_venv: Path = ROOT / ".venv-triton"
     review_venv: Path = ROOT / ".venv-review"
     review: bool = Field(False, description="Whether Label Studio is a part of the stack.")
@@ -108,6 +113,11 @@ class StackSettings(BaseSettings):
     oidc_client_secret: SecretStr = Field(SecretStr(""), description="What this stack shows to it.")
     oidc_roles: str = Field("", description="Which claim gives which role: groups:ml-admins=admin,*=viewer.")
     audit_days: int = Field(365, ge=1, le=36500, description="How long the audit log of accounts is kept.")
+    pool: Literal["process", "kubernetes"] = Field(
+        "process", description="What runs a flow: a process of a worker, or a job of a Kubernetes cluster."
+    )
+    worker_image: str = Field("", description="Image of these jobs.")
+    namespace: str = Field("yolo-studio", description="Namespace of these jobs.")
     worker_limit: int = Field(15, ge=1, description="Flow runs that the local worker carries out at one time.")
     training_gpus: str = Field(
         "auto", description="GPUs that trainings use here: `auto`, `none`, `0,1` (one training each), `0+1` (together)."
@@ -158,10 +168,15 @@ class StackSettings(BaseSettings):
 
     @cached_property
     def secrets(self) -> dict[str, str]:
-        """Passwords and keys of the local stack, each made once: those of an earlier release stay as they are."""
+        """Passwords and keys of the local stack, each made once: those of an earlier release stay as they are.
+
+        Of a container they are the files that it was given. Any other is one that nobody knows: it opens nothing.
+        """
+        if self.secrets_dir:
+            return {name: new_secret() for name in SECRETS} | read_secrets(self.secrets_dir)
         path = self.state_dir / "secrets.json"
         known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-        missing = {name: secrets.token_hex(16) for name in SECRETS if name not in known}
+        missing = {name: new_secret() for name in SECRETS if name not in known}
         if missing:
             write_private(path, json.dumps(known | missing))
         return known | missing
@@ -308,6 +323,16 @@ def _quoted(value: str) -> str:
 def is_address(named: str, known: str) -> bool:
     """Return whether an address is the known one, by whatever name of this machine, or none at all."""
     return named.rstrip("/").replace("//localhost:", f"//{HOST}:") in {"", known}
+
+
+def new_secret() -> str:
+    """Return a password that nobody guesses: 128 bits in hex, which every program takes."""
+    return secrets.token_hex(16)
+
+
+def read_secrets(folder: Path) -> dict[str, str]:
+    """Return the content of each file of the folder by its name; an end of line at its end is none of it."""
+    return {path.name: path.read_text().rstrip("\r\n") for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def write_private(path: Path, text: str) -> None:

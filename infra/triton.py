@@ -177,14 +177,14 @@ def _guard(key: str) -> str:
     return f"{RESTRICTED}:{KEY_HEADER}={key}"
 
 
-def _command(installation: Installation, ports: dict[str, int], state: Path) -> list[str]:
+def _command(installation: Installation, ports: dict[str, int], state: Path, bind: str) -> list[str]:
     """The command line, with the name of the variable GUARD in place of its value."""
     options = {
         "model-repository": _repository(),
         "model-control-mode": "explicit",
         "backend-directory": _backend_folder(installation, state, ports["http"]),
         "backend-config": f"python,shm-region-prefix-name={shared_memory_prefix(ports['http'])}",
-        **{f"{name}-address": HOST for name in ports},
+        **{f"{name}-address": bind for name in ports},
         **{f"{name}-port": port for name, port in ports.items()},
         # One model that does not load must not take the others down.
         "strict-readiness": "false",
@@ -234,7 +234,7 @@ def main() -> None:
         ports = _require_free_ports(settings)
         state = _shell_safe_folder(settings, ports["http"])
         guard = _guard(os.environ.get("STUDIO_TRITON_KEY", ""))
-        line = _command(installation, ports, state)
+        line = _command(installation, ports, state, settings.bind)
         values = _environment(installation, state) | {GUARD: guard}
     except StackError as error:
         sys.exit(f"tritonserver cannot start: {error}")

@@ -8,7 +8,7 @@ import uvicorn
 
 from infra.front_page.application import Services, application
 from infra.request_log import RequestLog
-from infra.stack_settings import HOST, StackSettings
+from infra.stack_settings import StackSettings
 from tasks import log_lines
 from tasks.orchestration.repetition import run_periodically
 from tasks.serving.servers import list_servers
@@ -38,7 +38,7 @@ def main() -> None:
     with _keys_that_follow(settings, services.accounts_url):
         uvicorn.run(
             RequestLog(application(services)),
-            host=HOST,
+            host=settings.bind,
             port=settings.live_port,
             log_config=None,
             log_level="warning",

@@ -50,6 +50,15 @@ def test_a_name_that_is_not_ours_is_refused(host: str) -> None:
     assert status({"host": host}) == 403
 
 
+def test_a_container_is_called_by_the_names_that_it_was_given_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert status({"host": "prefect:4200"}) == 403
+    monkeypatch.setenv("STUDIO_HOSTS", "Prefect, prefect.vision.svc")
+    for host in ("prefect:4200", "PREFECT.vision.svc", HOME):
+        assert status({"host": host}) == 204
+    for host in ("mlflow:5000", "prefect.evil.example", ""):
+        assert status({"host": host}) == 403
+
+
 def test_none_and_two_names_are_refused() -> None:
     for names in ([], [("host", HOME), ("host", "evil.example")]):
         assert asked(Door(_inside), names)[0]["status"] == 403

@@ -1,0 +1,159 @@
+"""Become one service of the stack in a container: `python -m infra.container SERVICE`.
+
+The services are those of the local stack, with the same commands and environments. Where the others are, and the keys
+that this one has, its container says: addresses in variables, secrets as files in the folder STUDIO_SECRETS_DIR.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from infra import services, stack
+from infra.command_errors import StackError
+from infra.environment import inherited_environment, scratch, worker_environment
+from infra.identities import Role, secret_names
+from infra.initialization import OPTIONAL
+from infra.stack_settings import USER, StackSettings, read_secrets
+from infra.supervisord import Service, bin_path
+from infra.temporary import fresh_folder, make_temporary_folder
+
+_CLIENT = ("prefect", "mlflow", "triton_key")  # what opens the other services
+
+
+@dataclass(frozen=True)
+class Program:
+    """A service, its role in S3, the secrets without which nobody could use it, and those that it may have besides."""
+
+    make: Callable[[StackSettings], Service]
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    role: Role | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of all secrets that its container is given."""
+        links = secret_names(Role.LINKS) if self.role is Role.WORKER else ()
+        role = secret_names(self.role) if self.role else ()
+        return (*self.needs, *self.takes, *role, *links)
+
+
+def _prefect_server(settings: StackSettings) -> Service:
+    """Prefect's server, which copies its pages beside their source, where nothing can be written here."""
+    service = services.prefect_server(settings)
+    pages = {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(settings.state_dir / "prefect-pages")}
+    return replace(service, environment=service.environment | pages)
+
+
+def _flow_run(settings: StackSettings) -> Service:
+    """One flow run, whose id Prefect's Kubernetes worker has put into the environment."""
+    return replace(services.worker(settings), name="flow-run", command=[bin_path("prefect"), "flow-run", "execute"])
+
+
+def _initialization(what: str) -> Callable[[StackSettings], Service]:
+    def make(settings: StackSettings) -> Service:
+        secrets = {name: os.environ[name] for name in ("STUDIO_POSTGRES_URL", "STUDIO_NOTIFY") if name in os.environ}
+        return replace(
+            services.worker(settings),
+            name=f"init-{what}",
+            command=[sys.executable, "-m", "studio", "init", what],
+            environment=inherited_environment(settings) | worker_environment(settings) | secrets,
+        )
+
+    return make
+
+
+PROGRAMS: Mapping[str, Program] = {
+    "prefect": Program(_prefect_server, ("prefect",), ("postgres", "label_studio_token")),
+    "mlflow": Program(services.mlflow_server, ("mlflow", "mlflow_forms"), ("postgres",), Role.MLFLOW),
+    "object-store": Program(services.object_store, tuple(name for role in Role for name in secret_names(role))),
+    "triton": Program(services.triton, ("triton_key",), (), Role.TRITON),
+    "studio": Program(services.front_page, ("front_page",), (*_CLIENT, "s3_events_secret"), Role.PAGE),
+    "worker": Program(services.worker, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
+    "flow-run": Program(_flow_run, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
+    "label-studio": Program(services.label_studio, ("label_studio_password", "label_studio_token")),
+    "init-stores": Program(_initialization("stores"), (), ("postgres",), Role.ADMIN),
+    "init-prefect": Program(_initialization("prefect"), (), ("prefect", "notify")),
+}
+
+
+def variables(program: Program, secrets: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with the keys of a container, under the names that the tools know.
+
+    Args:
+        program: What runs in it.
+        secrets: The content of its files, by name.
+        environment: Its variables; STUDIO_POSTGRES_URL gets the password of file `postgres` if it has none.
+    """
+    found = {}
+    if "prefect" in secrets:
+        found["PREFECT_API_AUTH_STRING"] = f"{USER}:{secrets['prefect']}"
+    if "mlflow" in secrets:
+        found |= {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": secrets["mlflow"]}
+    if "triton_key" in secrets:
+        found["STUDIO_TRITON_KEY"] = secrets["triton_key"]
+    if "label_studio_token" in secrets:
+        found["LABEL_STUDIO_API_KEY"] = secrets["label_studio_token"]
+    for prefix, role in (("AWS", program.role), ("STUDIO_LINKS", Role.LINKS)):
+        if role and secrets.keys() >= {*secret_names(role)}:
+            key, secret = (secrets[name] for name in secret_names(role))
+            found |= {f"{prefix}_ACCESS_KEY_ID": key, f"{prefix}_SECRET_ACCESS_KEY": secret}
+    found |= {f"STUDIO_{name.upper()}": secrets[name] for name in OPTIONAL if name in secrets}
+    if (address := environment.get("STUDIO_POSTGRES_URL")) and "postgres" in secrets:
+        found["STUDIO_POSTGRES_URL"] = _with_password(address, secrets["postgres"])
+    return found
+
+
+def _with_password(address: str, password: str) -> str:
+    parts = urlsplit(address)
+    if parts.password is not None:
+        return address
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        raise StackError("expected STUDIO_POSTGRES_URL as postgresql://user@host:port, found one without a user")
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
+def prepare(name: str) -> Service:
+    """Return the service, with its folders made and its keys in the environment of this process.
+
+    Raises:
+        StackError: There is none of that name, or a secret that it needs is missing.
+        OSError: A secret cannot be read, or its folder in STUDIO_STATE_DIR not be written.
+    """
+    program = PROGRAMS.get(name)
+    if program is None:
+        raise StackError(f"expected one of {', '.join(PROGRAMS)}, found {name!r}")
+    folder = StackSettings.load().secrets_dir
+    if folder is None or not folder.is_dir():
+        raise StackError(f"expected the folder of the secrets in STUDIO_SECRETS_DIR, found {folder or 'none'}")
+    secrets = read_secrets(folder)
+    if missing := [secret for secret in program.needs if not secrets.get(secret)]:
+        raise StackError(f"expected the secrets {', '.join(missing)} in {folder}: `studio init secrets` makes them")
+    os.environ.update(variables(program, secrets, os.environ))
+    settings = StackSettings.load()
+    stack.keep_private(settings.state_dir)
+    make_temporary_folder(settings)
+    if name in {"worker", "flow-run"}:
+        fresh_folder(scratch(settings))  # of runs that were killed
+    if name == "object-store":
+        services.prepare_object_store(settings)
+    return program.make(settings)
+
+
+def main() -> None:
+    """Replace this process by the service; exits with a message if that is not possible."""
+    os.umask(0o077)
+    name = sys.argv[1] if len(sys.argv) == 2 else ""
+    try:
+        service = prepare(name)
+    except StackError as error:
+        sys.exit(f"{name} cannot start: {error}")
+    except OSError as error:
+        sys.exit(f"{name} cannot start: expected secrets to read, and STUDIO_STATE_DIR to write to; found {error}")
+    os.execve(service.command[0], service.command, service.environment)  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()
