@@ -49,9 +49,10 @@ demo: setup ## the main job end to end (ARCHIVES= BASE_MODEL= IMAGES= MODEL= EPO
 		$(if $(BASE_MODEL),--base-model $(BASE_MODEL)) $(if $(MODEL),--model $(MODEL)) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(IMGSZ),--imgsz $(IMGSZ))
 
-up: setup $(if $(or $(filter 1,$(REVIEW)),$(wildcard .venv-review)),.venv-review/requirements.txt) ## start the local stack, with the data it had (REVIEW=1 with Label Studio from now on, REVIEW=0 without; LIVE_LOG=1 with a sample of live predictions, LIVE_LOG=0 without)
+up: setup $(if $(or $(filter 1,$(REVIEW)),$(wildcard .venv-review)),.venv-review/requirements.txt) ## start the local stack, with the data it had (REVIEW=1 with Label Studio from now on, REVIEW=0 without; LIVE_LOG=1 with a sample of live predictions, LIVE_LOG=0 without; METRICS=1 with Prometheus and alerts, METRICS=0 without)
 	@$(STUDIO) up $(if $(filter 1,$(REVIEW)),--review) $(if $(filter 0,$(REVIEW)),--no-review) \
-		$(if $(filter 1,$(LIVE_LOG)),--live-log) $(if $(filter 0,$(LIVE_LOG)),--no-live-log)
+		$(if $(filter 1,$(LIVE_LOG)),--live-log) $(if $(filter 0,$(LIVE_LOG)),--no-live-log) \
+		$(if $(filter 1,$(METRICS)),--metrics) $(if $(filter 0,$(METRICS)),--no-metrics)
 
 down: ## stop the local stack; its data stays in .studio
 	@test ! -x $(STUDIO) || $(STUDIO) down
@@ -128,6 +129,7 @@ bench: setup ## each fast or exact part beside its limit or other tools: checks,
 	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_catalogue.py
+	@$(PY) pytest -q -s tests/benchmarks/bench_metrics.py
 
 proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
 	@$(PY) pytest -m heavy -s

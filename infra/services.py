@@ -21,6 +21,7 @@ from infra.environment import (
     worker_environment,
 )
 from infra.identities import Role, identities
+from infra.metrics import prometheus_services
 from infra.stack_settings import HOST, REVIEWER, ROOT, StackSettings, write_private
 from infra.store_security import prepare_security
 from infra.supervisord import Service, bin_path
@@ -42,7 +43,7 @@ def services(settings: StackSettings) -> list[Service]:
     orchestration = not settings.is_elsewhere("PREFECT_API_URL")
     tracking = not settings.is_elsewhere("MLFLOW_TRACKING_URI")
     is_local = {
-        postgres.service: (orchestration or tracking) and settings.postgres_url is None,
+        postgres.service: settings.runs_postgres,
         object_store: not settings.is_elsewhere("AWS_ENDPOINT_URL"),
         prefect_server: orchestration,
         mlflow_server: tracking,
@@ -50,6 +51,9 @@ def services(settings: StackSettings) -> list[Service]:
         label_studio: settings.runs_label_studio,
         front_page: True,
         worker: True,
+        prometheus_services.alert_sender: settings.metrics,
+        prometheus_services.alertmanager: settings.metrics,
+        prometheus_services.prometheus: settings.metrics,
     }
     return [service(settings) for service, local in is_local.items() if local]
 
@@ -163,6 +167,7 @@ def prefect_server(settings: StackSettings) -> Service:
             **review_environment(settings),  # the patrol asks which reviews have ended
             "PREFECT_SERVER_API_AUTH_STRING": settings.local_environment["PREFECT_API_AUTH_STRING"],
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_METRICS_ENABLED": str(settings.metrics).lower(),
             # `prefect deployment run --watch` shows the log of the run, and with it the outcome.
             "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
             "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",

@@ -12,6 +12,7 @@ from dotenv import dotenv_values
 from infra import leftovers, postgres, preflight, publish_predict, registration, supervisord
 from infra.command_errors import StackError
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
+from infra.metrics.prometheus_services import write_files
 from infra.notification_addresses import parse_addresses
 from infra.services import prepare_object_store, s3_client, services
 from infra.stack_settings import VARIABLES, StackSettings, is_address, write_private
@@ -37,6 +38,8 @@ def up(settings: StackSettings, say: Echo = print) -> None:
     apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
     wanted = services(settings)
     names = {service.name for service in wanted}
+    if settings.metrics:
+        write_files(settings)  # a running stack reads the addresses of STUDIO_NOTIFY anew with each message
     preflight.require_external_services(settings)
     parse_addresses(settings.notify.get_secret_value())
     if _is_whole(settings, wanted):
@@ -54,6 +57,8 @@ def up(settings: StackSettings, say: Echo = print) -> None:
             preflight.require_triton(settings)
         if "label-studio" in names:
             preflight.require_label_studio(settings)
+        if "prometheus" in names:
+            preflight.require_prometheus(settings)
         preflight.require_free_ports(wanted, settings)
         _make_live_log_folder(settings)
         fresh_folder(scratch(settings))  # of runs that were killed
@@ -140,7 +145,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     bootstrap.ensure_buckets(settings)
     if "triton" in by_name:
         publish_predict.publish(s3_client(settings))
-    start("triton", "studio", "label-studio")
+    start("triton", "studio", "label-studio", "alert-sender", "alertmanager", "prometheus")
     wait("prefect")
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
@@ -153,7 +158,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
         _remove_leftovers(settings, say)
-    wait("studio", "worker", "label-studio")
+    wait("studio", "worker", "label-studio", "alert-sender", "alertmanager", "prometheus")
     registration.remember(settings)
 
 

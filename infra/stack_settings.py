@@ -20,6 +20,7 @@ REGION = "us-east-1"
 SECRETS = (
     *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key", "front_page"),
     *("label_studio_password", "label_studio_token"),
+    *("metrics", "metrics_postgres", "prometheus", "alertmanager", "alert_sender"),
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
@@ -71,6 +72,12 @@ class StackSettings(BaseSettings):
     triton_metrics_port: int = Field(8002, ge=1, le=65535)
     live_port: int = Field(8003, ge=1, le=65535, description="The front page, with the page of live predictions.")
     label_studio_port: int = Field(8004, ge=1, le=65535)
+    metrics: bool = Field(False, description="Whether Prometheus and Alertmanager are parts of the stack.")
+    prometheus: str = Field("prometheus", description="The program, as a path or a name on the PATH.")
+    alertmanager: str = Field("prometheus-alertmanager", description="The program, as Debian calls it.")
+    prometheus_port: int = Field(9090, ge=1, le=65535)
+    alertmanager_port: int = Field(9093, ge=1, le=65535)
+    alert_sender_port: int = Field(9094, ge=1, le=65535, description="Passes alerts on to STUDIO_NOTIFY.")
     live_log_dir: Path | None = Field(
         None, description="Where a sample of the live predictions is kept for monitor-model; none: nowhere."
     )
@@ -107,7 +114,7 @@ class StackSettings(BaseSettings):
     @property
     def memory(self) -> dict[str, str]:
         """What is kept, under the names in the environment."""
-        names = [name for name in type(self).model_fields if "port" in name or name in {"review", *LIVE_LOG}]
+        names = [name for name in type(self).model_fields if "port" in name or name in {"review", "metrics", *LIVE_LOG}]
         values = {name: getattr(self, name) for name in names}
         if self.postgres_url:
             values["postgres_url"] = self.postgres_url.get_secret_value()
@@ -132,12 +139,25 @@ class StackSettings(BaseSettings):
                 "LABEL_STUDIO_USERNAME": REVIEWER,
                 "LABEL_STUDIO_PASSWORD": self.secrets["label_studio_password"],
             }
+        if self.metrics:
+            passwords |= {
+                "PROMETHEUS_URL": f"http://{HOST}:{self.prometheus_port}",
+                "PROMETHEUS_PASSWORD": self.secrets["prometheus"],
+                "ALERTMANAGER_URL": f"http://{HOST}:{self.alertmanager_port}",
+                "ALERTMANAGER_PASSWORD": self.secrets["alertmanager"],
+            }
         return self.environment | passwords
 
     @property
     def runs_label_studio(self) -> bool:
         """Whether Label Studio runs here."""
         return self.review and not self.is_elsewhere("LABEL_STUDIO_URL")
+
+    @property
+    def runs_postgres(self) -> bool:
+        """Whether PostgreSQL runs here: Prefect or MLflow does, and no server elsewhere is named."""
+        is_needed = not (self.is_elsewhere("PREFECT_API_URL") and self.is_elsewhere("MLFLOW_TRACKING_URI"))
+        return is_needed and self.postgres_url is None
 
     @property
     def live_log_environment(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ def main() -> None:
         password=os.environ["STUDIO_PASSWORD"],
         store_url=os.environ["AWS_ENDPOINT_URL"],
         s3_events_secret=os.environ["STUDIO_S3_EVENTS_SECRET"],
+        metrics_token=os.environ["STUDIO_METRICS_TOKEN"],
     )
     uvicorn.run(
         application(services), host=HOST, port=settings.live_port, log_level="warning", timeout_graceful_shutdown=3

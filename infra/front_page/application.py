@@ -20,8 +20,10 @@ from infra.door import Door
 from infra.front_page import (
     actions,
     datasets,
+    health,
     lineage,
     live,
+    metrics,
     models,
     predictions,
     questions,
@@ -40,7 +42,7 @@ from tasks.errors import StudioError
 class Services:
     """What the page is told: Triton's address (host:port) and load key, its own password, and the store's address.
 
-    Senders of event notifications show `s3_events_secret`; if it is empty, there are none.
+    Senders of event notifications show `s3_events_secret`, scrapers `metrics_token`; if it is empty, there are none.
     """
 
     triton_url: str
@@ -48,6 +50,7 @@ class Services:
     password: str
     store_url: str
     s3_events_secret: str = ""
+    metrics_token: str = ""
 
 
 def application(services: Services) -> Starlette:
@@ -63,6 +66,8 @@ def application(services: Services) -> Starlette:
         Route("/", to_datasets),
         Mount("/static", StaticFiles(directory=FOLDER / "static")),
         *live.ROUTES,
+        *metrics.ROUTES,
+        *health.ROUTES,
         *actions.ROUTES,
         *datasets.ROUTES,
         *lineage.ROUTES,
@@ -83,6 +88,8 @@ def application(services: Services) -> Starlette:
     app = Starlette(routes=routes, middleware=[door], exception_handlers=errors, lifespan=with_triton)
     app.state.password = services.password
     app.state.s3_events_secret = services.s3_events_secret
+    app.state.metrics_token = services.metrics_token
+    app.state.exposition = metrics.exposition()
     app.state.content_policy = content_policy(services.store_url)
     return app
 

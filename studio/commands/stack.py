@@ -29,6 +29,12 @@ def up(
             help="With or without a sample of the live predictions for `monitor-model`; kept for later starts.",
         ),
     ] = None,
+    metrics: Annotated[
+        bool | None,
+        typer.Option(
+            "--metrics/--no-metrics", help="With or without Prometheus and its alerts; kept for later starts."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start the local stack, with the data it had."""
@@ -37,6 +43,8 @@ def up(
 
     if review is not None:
         os.environ["STUDIO_REVIEW"] = str(review).lower()
+    if metrics is not None:
+        os.environ["STUDIO_METRICS"] = str(metrics).lower()
     if live_log is not None:
         known = StackSettings.load()
         folder = known.live_log_dir or known.state_dir / "live-log"

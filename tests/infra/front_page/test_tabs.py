@@ -12,10 +12,12 @@ from uuid import uuid4
 import pytest
 import uvicorn
 from prefect.client.schemas.objects import StateType
+from prometheus_client.core import GaugeMetricFamily
 
 from infra.front_page import datasets, models, predictions
 from infra.front_page.application import Services, application
 from infra.front_page.run_lines import RunLine
+from infra.metrics.exposition import Exposition
 from infra.stack_settings import USER
 from tasks.catalogue import run_pages
 from tasks.catalogue.entries import (
@@ -30,7 +32,7 @@ from tasks.catalogue.entries import (
 )
 from tasks.dataset.findings import LabelSource
 from tasks.importing.import_records import ImportRecord
-from tasks.orchestration import questions, run_list
+from tasks.orchestration import questions, run_figures, run_list
 from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.questions import OpenQuestion
 from tasks.orchestration.run_list import ListedRun, Progress
@@ -41,7 +43,15 @@ from tests.infra.front_page.in_process import NOBODY, PASSWORD, ask
 from tests.waiting import eventually
 
 NAME, NOW = "shapes", datetime.now(UTC)
-TABS = ["datasets", "registered-models", f"registered-models/model?name={NAME}", "runs", "predictions", "live"]
+TABS = [
+    "datasets",
+    "registered-models",
+    f"registered-models/model?name={NAME}",
+    "runs",
+    "predictions",
+    "live",
+    "health",
+]
 EVALUATION = PageEntry(
     title="Evaluation", version=f"{NAME}/1", archives=("<a>.zip",), split="val", path=f"/files/runs/{uuid4()}/x.html"
 )
@@ -86,6 +96,13 @@ VERSION = VersionEntry(
     ),
 )
 SERVED = (True, False, None)
+FIGURES = [
+    GaugeMetricFamily("studio_source_up", "", labels=["source"]),
+    GaugeMetricFamily("studio_champion_version", "", labels=["model"]),
+]
+for each, labels in zip(FIGURES, ({"triton": 1, "mlflow": 1, "prefect": 0}, {NAME: 2}), strict=True):
+    for value in labels.items():
+        each.add_metric(value[:1], value[1])
 MODEL = ModelEntry(
     name=NAME,
     champion=1,
@@ -171,6 +188,8 @@ def address() -> Iterator[str]:
         (models, "read_model"): MODEL,
         (predictions, "list_predictions"): Page(entries=(PREDICTION,), next_cursor=None),
         (predictions, "list_models"): [],
+        (Exposition, "collect"): FIGURES,
+        (run_figures, "list_ended"): [],
         (run_list, "list_unfinished"): going,
         (run_list, "list_ended"): ended,
         (run_list, "read_relatives"): [],
