@@ -77,7 +77,7 @@ class Exposition(Collector):
         for source in self._sources:
             earlier = self._asked.get(source.name)
             if earlier is None or earlier.done():  # one that still waits is not asked again
-                self._asked[source.name] = self._threads.submit(lambda source=source: list(source.read()))
+                self._asked[source.name] = self._threads.submit(_read, source)
         wait(self._asked.values(), timeout=PATIENCE_S)
         up = GaugeMetricFamily(UP, "1 if this source of metrics answers.", labels=["source"])
         metrics: list[Metric] = [up]
@@ -97,3 +97,7 @@ class Exposition(Collector):
             return None
         self._away.discard(source)
         return found
+
+
+def _read(source: Source) -> list[Metric]:
+    return list(source.read())

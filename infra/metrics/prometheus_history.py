@@ -4,7 +4,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -113,8 +113,12 @@ def _lines(client: httpx.Client, legend: str, expression: str, span: dict[str, f
         points = [(moment, float(value)) for moment, value in series["values"]]
         points = [point for point in points if math.isfinite(point[1])]
         if points:
-            lines.append(Line(name=_LABEL.sub(lambda found, of=labels: of.get(found[1], ""), legend), points=points))
+            lines.append(Line(name=_name(legend, labels), points=points))
     return lines
+
+
+def _name(legend: str, labels: Mapping[str, str]) -> str:
+    return _LABEL.sub(lambda found: labels.get(found[1], ""), legend)
 
 
 def _ask(client: httpx.Client, path: str, form: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
