@@ -77,6 +77,10 @@ def format_value(value: float, unit: str) -> str:
     if unit in {"s", MICROSECONDS}:
         steps = _SECONDS if unit == "s" else _MICROSECONDS
         one, name = next((one, name) for least, one, name in steps if value >= least or not least)
-        return f"{value / one:.3g} {name}"
-    text = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value >= _LEAST else "0"
-    return f"{text}/s" if unit == "reqps" else text
+        return f"{_round(value / one)} {name}"
+    return f"{_round(value)}/s" if unit == "reqps" else _round(value)
+
+
+def _round(value: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}" if value >= _LEAST else "0"
