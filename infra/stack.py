@@ -114,6 +114,8 @@ def down(settings: StackSettings) -> bool:
 def _is_whole(settings: StackSettings, wanted: list[Service]) -> bool:
     """Whether nothing is left to start, to mend or to register."""
     states = supervisord.states(settings)
+    if states.keys() != {service.name for service in wanted}:  # some were asked for, or are not wanted any more
+        return False
     if any(states.get(service.name) != "RUNNING" or health_error(service) for service in wanted):
         return False
     present = {bucket["Name"] for bucket in s3_client(settings).list_buckets()["Buckets"]}

@@ -90,7 +90,12 @@ def count_workers_online(pool: str) -> int:
     body = {"workers": {"status": {"any_": ["ONLINE"]}}, "limit": RUNS_PER_REQUEST}
     with prompt_client() as client:
         try:
-            answer = client.request("POST", f"/work_pools/{pool}/workers/filter", json=body)
+            answer = client.request(
+                "POST",
+                "/work_pools/{work_pool_name}/workers/filter",
+                path_params={"work_pool_name": pool},
+                json=body,
+            )
         except ObjectNotFound:
             return 0
     return len(answer.json())

@@ -45,6 +45,13 @@ def test_up_twice_is_harmless(stack: StackSettings) -> None:
     assert all(service.address in line for service, line in zip(services(stack), said, strict=False))
 
 
+def test_a_part_that_is_not_wanted_any_more_is_not_kept_in_silence(stack: StackSettings) -> None:
+    """As `make up METRICS=0` asks on a stack that has them."""
+    changed = stack.model_copy(update={"metrics": not stack.metrics})
+    with pytest.raises(StackError, match="with or without alert-sender, alertmanager, prometheus: `studio down` first"):
+        local_stack.up(changed)
+
+
 @pytest.mark.heavy
 def test_up_mends_what_is_missing_on_a_running_stack(stack: StackSettings) -> None:
     with prefect_api(stack) as api:

@@ -46,7 +46,7 @@ def scrape(metrics_token: str = TOKEN, path: str = "/metrics", **asked: object) 
     ],
 )
 def test_metrics_need_their_token_or_the_password(asked: dict[str, object]) -> None:
-    answer = scrape(**asked)
+    answer = scrape(**asked)  # type: ignore[arg-type]
     assert (answer.status_code, "studio_" in answer.text) == (401, False)
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import Cancelled, Completed, Failed, Pending, Running, Scheduled
+from prefect.states import Cancelled, Completed, Failed, Pending, Running, Scheduled, State
 
 from infra.metrics.activity import Activity
 from infra.metrics.prefect_source import PrefectSource
@@ -55,7 +55,8 @@ def test_a_run_that_is_tried_again_ends_again(start: Callable[..., UUID], flow: 
     read = Read(flow)
     run = start(Pending(), Running(), Failed())
     read()
-    for state in (Scheduled(), Pending(), Running(), Completed()):
+    again: list[State[None]] = [Scheduled(), Pending(), Running(), Completed()]
+    for state in again:
         client.set_flow_run_state(run, state, force=True)
     read()
     assert (read["flow_runs_ended_total", flow, "failed"], read["flow_runs_ended_total", flow, "completed"]) == (1, 1)
