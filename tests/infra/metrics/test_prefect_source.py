@@ -6,7 +6,8 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import Cancelled, Completed, Failed, Pending, Running, Scheduled, State
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed, Pending, Running, Scheduled
 
 from infra.metrics.activity import Activity
 from infra.metrics.prefect_source import PrefectSource
