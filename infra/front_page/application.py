@@ -35,6 +35,7 @@ from infra.front_page import (
 )
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
+from infra.metrics.live_source import LiveSource
 from tasks.errors import StudioError
 
 
@@ -89,7 +90,8 @@ def application(services: Services) -> Starlette:
     app.state.password = services.password
     app.state.s3_events_secret = services.s3_events_secret
     app.state.metrics_token = services.metrics_token
-    app.state.exposition = metrics.exposition()
+    app.state.live_source = LiveSource()
+    app.state.exposition = metrics.exposition(app.state.live_source)
     app.state.content_policy = content_policy(services.store_url)
     return app
 

@@ -14,6 +14,7 @@ from infra.front_page.access import given_password
 from infra.front_page.runs import FLOWS
 from infra.metrics.activity import Activity
 from infra.metrics.exposition import CONTENT_TYPE, Exposition, Source
+from infra.metrics.live_source import LiveSource
 from infra.metrics.machine_source import MachineSource
 from infra.metrics.postgres_source import PostgresSource
 from infra.metrics.prefect_source import PrefectSource
@@ -25,8 +26,8 @@ from tasks.settings import Settings
 POSTGRES = "STUDIO_METRICS_POSTGRES_URL"
 
 
-def exposition() -> Exposition:
-    """Return the metrics of the services in the environment; asks none of them yet."""
+def exposition(live: LiveSource) -> Exposition:
+    """Return the metrics of the page and of the services in the environment; asks none of them yet."""
     activity = Activity()
     queues = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
     sources: list[Source] = [
@@ -34,6 +35,7 @@ def exposition() -> Exposition:
         TrackingSource(activity),
         TritonSource(),
         StoreSource(),
+        live,
         MachineSource(_places()),
     ]
     if database := os.environ.get(POSTGRES):

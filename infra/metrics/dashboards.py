@@ -112,6 +112,11 @@ SERVING = Dashboard(
             summary=True,
         ),
         Panel(
+            title="Live predictions",
+            queries={"{{outcome}}": f"sum by (outcome) (rate(studio_live_predictions_total[{RATE}]))"},
+            unit="reqps",
+        ),
+        Panel(
             title="Latency, percentiles",
             queries={
                 "{{model}} p{{quantile}}": "max by (model, quantile)"

@@ -58,6 +58,9 @@ class TrackingSource:
         """
         models = registered_versions.list_models()
         families = list(self._champions(models))
+        for model in models[:MOST_VALUES]:  # from the beginning, so that a first inference is an increase
+            self._images.labels(self._model(model.name))
+            self._failed.labels(self._model(model.name))
         trainings, inferred_since = self._activity.trainings(), self._activity.inferred_since()
         progress = self._read_trainings(trainings) if trainings else {}
         if inferred_since is not None:

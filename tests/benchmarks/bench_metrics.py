@@ -13,6 +13,7 @@ import pytest
 
 from infra import supervisord
 from infra.front_page import metrics
+from infra.metrics.live_source import LiveSource
 from infra.stack_settings import StackSettings
 
 pytestmark = pytest.mark.timeout(1200)
@@ -57,7 +58,7 @@ def processor_s(settings: StackSettings) -> dict[str, float]:
 
 def scrape_ms(settings: StackSettings) -> dict[str, float]:
     """Milliseconds of processor time that one scrape takes, by process."""
-    exposition = metrics.exposition()
+    exposition = metrics.exposition(LiveSource())
     exposition._read()  # imports and connections
     moments = [processor_s(settings)]
     for work in (lambda: None, exposition._read):

@@ -8,6 +8,7 @@ import pytest
 
 from infra.front_page.access import token
 from infra.front_page.application import Services, application
+from infra.metrics.live_source import LiveSource
 from infra.stack_settings import USER, StackSettings
 from tests.clients import front_page
 from tests.infra.front_page.in_process import NOBODY, PASSWORD
@@ -48,6 +49,14 @@ def scrape(metrics_token: str = TOKEN, path: str = "/metrics", **asked: object) 
 def test_metrics_need_their_token_or_the_password(asked: dict[str, object]) -> None:
     answer = scrape(**asked)  # type: ignore[arg-type]
     assert (answer.status_code, "studio_" in answer.text) == (401, False)
+
+
+def test_a_live_prediction_that_fails_is_counted_apart_from_one_that_is_refused() -> None:
+    source = LiveSource()
+    for status in (200, 200, 400, 413, 500, 502):
+        source.count(status)
+    samples = [sample for metric in source.read() for sample in metric.samples]
+    assert {each.labels["outcome"]: each.value for each in samples} == {"answered": 2, "refused": 2, "failed": 2}
 
 
 def test_without_a_token_there_is_none() -> None:
