@@ -49,11 +49,12 @@ demo: setup ## the main job end to end (ARCHIVES= BASE_MODEL= IMAGES= MODEL= EPO
 		$(if $(BASE_MODEL),--base-model $(BASE_MODEL)) $(if $(MODEL),--model $(MODEL)) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(IMGSZ),--imgsz $(IMGSZ))
 
-up: setup $(if $(or $(filter 1,$(REVIEW)),$(wildcard .venv-review)),.venv-review/requirements.txt) ## start the local stack, with the data it had (REVIEW=1 with Label Studio from now on, REVIEW=0 without; LIVE_LOG=1 with a sample of live predictions, LIVE_LOG=0 without; TRITONS=2 with two Tritons; PUBLIC=1 with a front door for people elsewhere, PUBLIC=0 without)
+up: setup $(if $(or $(filter 1,$(REVIEW)),$(wildcard .venv-review)),.venv-review/requirements.txt) ## start the local stack, with the data it had (REVIEW=1 with Label Studio from now on, REVIEW=0 without; LIVE_LOG=1 with a sample of live predictions, LIVE_LOG=0 without; TRITONS=2 with two Tritons; PUBLIC=1 with a front door for people elsewhere, PUBLIC=0 without; METRICS=1 with Prometheus and alerts, METRICS=0 without)
 	@$(STUDIO) up $(if $(filter 1,$(REVIEW)),--review) $(if $(filter 0,$(REVIEW)),--no-review) \
 		$(if $(filter 1,$(LIVE_LOG)),--live-log) $(if $(filter 0,$(LIVE_LOG)),--no-live-log) \
 		$(if $(TRITONS),--tritons $(TRITONS)) \
-		$(if $(filter 1,$(PUBLIC)),--public) $(if $(filter 0,$(PUBLIC)),--no-public)
+		$(if $(filter 1,$(PUBLIC)),--public) $(if $(filter 0,$(PUBLIC)),--no-public) \
+		$(if $(filter 1,$(METRICS)),--metrics) $(if $(filter 0,$(METRICS)),--no-metrics)
 
 worker: setup ## one more worker, until Ctrl-C: for trainings on a GPU (GPU=1), for some queues (QUEUES="inference checks"), or for all runs but trainings
 	@$(STUDIO) worker $(if $(GPU),--gpu $(GPU)) $(QUEUES:%=--queue %) $(if $(LIMIT),--limit $(LIMIT))
@@ -137,6 +138,7 @@ bench: setup ## each fast or exact part beside its limit or other tools: checks,
 	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_catalogue.py
 	@$(PY) tests.benchmarks.bench_logs
+	@$(PY) pytest -q -s tests/benchmarks/bench_metrics.py
 
 proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
 	@$(PY) pytest -m heavy -s

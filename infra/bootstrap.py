@@ -16,6 +16,7 @@ from prefect.workers.process import ProcessWorker
 
 from infra import registration
 from infra.identities import Role
+from infra.metrics import postgres_source
 from infra.services import QUEUES, s3_client
 from infra.stack_settings import ROOT, StackSettings
 from infra.supervisord import bin_path
@@ -37,6 +38,16 @@ def ensure_databases(settings: StackSettings) -> None:
             cursor.execute("SELECT datname FROM pg_database")
             for name in wanted - {row[0] for row in cursor.fetchall()}:
                 cursor.execute(f"CREATE DATABASE {name}")
+            if settings.metrics and settings.runs_postgres:
+                _ensure_reader_of_statistics(cursor, settings.secrets["metrics_postgres"])
+
+
+def _ensure_reader_of_statistics(cursor: psycopg2.extensions.cursor, password: str) -> None:
+    """Make the user who reads the statistics of PostgreSQL and no table of ours."""
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [postgres_source.USER])
+    if cursor.fetchone() is None:
+        cursor.execute(f"CREATE ROLE {postgres_source.USER} LOGIN CONNECTION LIMIT 5 IN ROLE pg_monitor")
+    cursor.execute(f"ALTER ROLE {postgres_source.USER} PASSWORD %s", [password])
 
 
 def ensure_buckets(settings: StackSettings) -> None:

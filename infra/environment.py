@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.identities import Role
+from infra.metrics import postgres_source
 from infra.stack_settings import HOST, ROOT, StackSettings
 from tasks import log_lines
 
@@ -30,6 +31,9 @@ GUARDED = (
     "STUDIO_ADMIN_PASSWORD",
     "STUDIO_OIDC_",
     "STUDIO_FRONT_DOOR_SECRET",
+    "STUDIO_METRICS_",
+    "PROMETHEUS_",
+    "ALERTMANAGER_",
 )
 _REVIEW = ("LABEL_STUDIO_", "CVAT_")
 LINKS = ("STUDIO_LINKS_ACCESS_KEY_ID", "STUDIO_LINKS_SECRET_ACCESS_KEY")
@@ -121,12 +125,30 @@ def review_environment(settings: StackSettings) -> dict[str, str]:
     return {name: value for name, value in settings.environment.items() if name.startswith(_REVIEW)}
 
 
+def metrics_environment(settings: StackSettings) -> dict[str, str]:
+    """Return what the front page needs for its metrics: who may scrape it, and what it may ask itself."""
+    found = {"STUDIO_METRICS_TOKEN": settings.secrets["metrics"]}
+    if not settings.metrics:
+        return found
+    found |= {
+        "PROMETHEUS_URL": f"http://{HOST}:{settings.prometheus_port}",
+        "PROMETHEUS_PASSWORD": settings.secrets["prometheus"],
+    }
+    if settings.runs_postgres:
+        address = f"{HOST}:{settings.postgres_port}/prefect"
+        found["STUDIO_METRICS_POSTGRES_URL"] = (
+            f"postgresql://{postgres_source.USER}:{settings.secrets['metrics_postgres']}@{address}"
+        )
+    return found
+
+
 def page_environment(settings: StackSettings) -> dict[str, str]:
     """Return the environment of the front page: each service, and the keys that it needs."""
     return {
         **{name: value for name, value in settings.environment.items() if not name.startswith(("AWS_", *_REVIEW))},
         **s3_environment(settings, Role.PAGE),
         **triton_environment(settings),
+        **metrics_environment(settings),
         "STUDIO_PASSWORD": settings.secrets["front_page"],
         "PREFECT_CLIENT_MAX_RETRIES": "1",  # a person who looks at a page is told within seconds that Prefect is away
         "STUDIO_S3_EVENTS_SECRET": settings.s3_events_secret.get_secret_value(),

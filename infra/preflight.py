@@ -1,5 +1,6 @@
 """What has to be true before the stack starts; each check names what to do when it is not."""
 
+import shutil
 import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -105,6 +106,23 @@ def require_label_studio(settings: StackSettings) -> None:
             f"expected Label Studio in {settings.review_venv}, found none: run `make up REVIEW=1`, or "
             "`make up REVIEW=0` to go on without it"
         )
+
+
+def require_prometheus(settings: StackSettings) -> None:
+    """Check that Prometheus and Alertmanager are installed, before anything starts.
+
+    Raises:
+        StackError: One is not.
+    """
+    for setting, program in (
+        ("STUDIO_PROMETHEUS", settings.prometheus),
+        ("STUDIO_ALERTMANAGER", settings.alertmanager),
+    ):
+        if shutil.which(program) is None:
+            raise StackError(
+                f"expected the program {program} of {setting}, found none: `apt-get install prometheus "
+                f"prometheus-alertmanager`, set {setting} to where it is, or `make up METRICS=0` to go on without"
+            )
 
 
 def require_free_ports(wanted: Iterable[Service], settings: StackSettings) -> None:

@@ -29,6 +29,7 @@ from infra.environment import (
 from infra.gpus import gpu_groups
 from infra.identities import Role
 from infra.loopback import our_names
+from infra.metrics import prometheus_services
 from infra.person_keys import write_identities
 from infra.stack_settings import HOST, REVIEWER, ROOT, TRITON_PORT_STEP, StackSettings
 from infra.store_security import prepare_security
@@ -68,7 +69,7 @@ def services(settings: StackSettings) -> list[Service]:
     orchestration = not settings.is_elsewhere("PREFECT_API_URL")
     tracking = not settings.is_elsewhere("MLFLOW_TRACKING_URI")
     is_local: dict[Callable[[StackSettings], Service], bool] = {
-        postgres.service: (orchestration or tracking or settings.public) and settings.postgres_url is None,
+        postgres.service: settings.runs_postgres,
         object_store: not settings.is_elsewhere("AWS_ENDPOINT_URL"),
         prefect_server: orchestration,
         mlflow_server: tracking,
@@ -80,6 +81,9 @@ def services(settings: StackSettings) -> list[Service]:
         front_page: True,
         front_door.front_door: settings.public,
         worker: True,
+        prometheus_services.alert_sender: settings.metrics,
+        prometheus_services.alertmanager: settings.metrics,
+        prometheus_services.prometheus: settings.metrics,
     }
     return [*(service(settings) for service, local in is_local.items() if local), *training_workers(settings)]
 
@@ -195,6 +199,7 @@ def prefect_server(settings: StackSettings) -> Service:
             **review_environment(settings),  # the patrol asks which reviews have ended
             "PREFECT_SERVER_API_AUTH_STRING": settings.local_environment["PREFECT_API_AUTH_STRING"],
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_METRICS_ENABLED": str(settings.metrics).lower(),
             # `prefect deployment run --watch` shows the log of the run, and with it the outcome.
             "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
             "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",

@@ -4,7 +4,7 @@ import asyncio
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -12,6 +12,7 @@ from dotenv import dotenv_values
 from infra import front_door, leftovers, postgres, preflight, publish_predict, registration, supervisord
 from infra.command_errors import StackError
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
+from infra.metrics.prometheus_services import write_files
 from infra.notification_addresses import parse_addresses
 from infra.services import MORE_TRITONS, prepare_object_store, s3_client, services
 from infra.stack_settings import ADMIN, VARIABLES, StackSettings, is_address, write_private
@@ -38,6 +39,8 @@ def up(settings: StackSettings, say: Echo = print) -> None:
     wanted = services(settings)
     names = {service.name for service in wanted}
     preflight.require_loopback(settings)
+    if settings.metrics:
+        write_files(settings)  # a running stack reads the addresses of STUDIO_NOTIFY anew with each message
     preflight.require_external_services(settings)
     parse_addresses(settings.notify.get_secret_value())
     if settings.public:
@@ -53,20 +56,8 @@ def up(settings: StackSettings, say: Echo = print) -> None:
 
     read_pipelines()
     if supervisord.process(settings) is None:
-        if "triton" in names:
-            preflight.require_triton(settings)
-            preflight.require_local_targets(settings)
-        if "label-studio" in names:
-            preflight.require_label_studio(settings)
-        front_door.require_front_door(settings)
-        preflight.require_free_ports(wanted, settings)
-        _make_live_log_folder(settings)
-        fresh_folder(scratch(settings))  # of runs that were killed
-        if "postgres" in names:
-            postgres.prepare(settings)
-        prepare_object_store(settings)
-        front_door.prepare_front_door(settings)
-        make_temporary_folder(settings)
+        _require_parts(settings, wanted)
+        _prepare_parts(settings, names)
         supervisord.start(settings, supervisord.write_configuration(settings, wanted), inherited_environment(settings))
         settings.remember()
     elif changed := sorted(names ^ supervisord.states(settings).keys()):
@@ -77,6 +68,31 @@ def up(settings: StackSettings, say: Echo = print) -> None:
     _start_in_order(settings, wanted, say)
     say(_passwords(settings))
     say(f"stack is up after {time.monotonic() - began:.0f} s")
+
+
+def _require_parts(settings: StackSettings, wanted: list[Service]) -> None:
+    """Check that each part can start, before the first of them does."""
+    names = {service.name for service in wanted}
+    if "triton" in names:
+        preflight.require_triton(settings)
+        preflight.require_local_targets(settings)
+    if "label-studio" in names:
+        preflight.require_label_studio(settings)
+    if "prometheus" in names:
+        preflight.require_prometheus(settings)
+    front_door.require_front_door(settings)
+    preflight.require_free_ports(wanted, settings)
+
+
+def _prepare_parts(settings: StackSettings, names: Collection[str]) -> None:
+    """Make the folders and files that parts expect."""
+    _make_live_log_folder(settings)
+    fresh_folder(scratch(settings))  # of runs that were killed
+    if "postgres" in names:
+        postgres.prepare(settings)
+    prepare_object_store(settings)
+    front_door.prepare_front_door(settings)
+    make_temporary_folder(settings)
 
 
 def keep_private(state: Path) -> None:
@@ -115,6 +131,8 @@ def down(settings: StackSettings) -> bool:
 def _is_whole(settings: StackSettings, wanted: list[Service]) -> bool:
     """Whether nothing is left to start, to mend or to register."""
     states = supervisord.states(settings)
+    if states.keys() != {service.name for service in wanted}:  # some were asked for, or are not wanted any more
+        return False
     if any(states.get(service.name) != "RUNNING" or health_error(service) for service in wanted):
         return False
     present = {bucket["Name"] for bucket in s3_client(settings).list_buckets()["Buckets"]}
@@ -149,7 +167,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     if "triton" in by_name:
         publish_predict.publish(s3_client(settings))
     tritons = [name for name in by_name if name == "triton" or name.startswith(MORE_TRITONS)]
-    start(*tritons, "studio", "label-studio", "front-door")
+    start(*tritons, "studio", "label-studio", "front-door", "alert-sender", "alertmanager", "prometheus")
     wait("prefect")
     bootstrap.ensure_work_pool()
     asyncio.run(bootstrap.ensure_automations())
@@ -163,7 +181,7 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
         _remove_leftovers(settings, say)
-    wait("studio", *workers, "label-studio", "front-door")
+    wait("studio", *workers, "label-studio", "front-door", "alert-sender", "alertmanager", "prometheus")
     registration.remember(settings)
 
 

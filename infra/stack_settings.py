@@ -23,6 +23,7 @@ SECRETS = (
     *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key", "front_page", "front_door"),
     *("label_studio_password", "label_studio_token"),
     "admin_password",
+    *("metrics", "metrics_postgres", "prometheus", "alertmanager", "alert_sender"),
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
@@ -34,6 +35,7 @@ _HTTPS = 443
 REMEMBERED = {  # beside the ports, from one `make up` to the next
     "review",
     "tritons",
+    "metrics",
     *LIVE_LOG,
     *TRAINING,
     *PUBLIC,
@@ -102,6 +104,12 @@ class StackSettings(BaseSettings):
     public_s3_port: int = Field(8444, ge=1, le=65535, description="Of the object store, at the front door.")
     public_host: str = Field("", description="The one host name by which people reach the front door.")
     public_tls: str = Field("internal", description="internal (an authority of its own), acme, or CERT.pem,KEY.pem.")
+    metrics: bool = Field(False, description="Whether Prometheus and Alertmanager are parts of the stack.")
+    prometheus: str = Field("prometheus", description="The program, as a path or a name on the PATH.")
+    alertmanager: str = Field("prometheus-alertmanager", description="The program, as Debian calls it.")
+    prometheus_port: int = Field(9090, ge=1, le=65535)
+    alertmanager_port: int = Field(9093, ge=1, le=65535)
+    alert_sender_port: int = Field(9094, ge=1, le=65535, description="Passes alerts on to STUDIO_NOTIFY.")
     live_log_dir: Path | None = Field(
         None, description="Where a sample of the live predictions is kept for monitor-model; none: nowhere."
     )
@@ -192,6 +200,13 @@ class StackSettings(BaseSettings):
                 "LABEL_STUDIO_USERNAME": REVIEWER,
                 "LABEL_STUDIO_PASSWORD": self.secrets["label_studio_password"],
             }
+        if self.metrics:
+            passwords |= {
+                "PROMETHEUS_URL": f"http://{HOST}:{self.prometheus_port}",
+                "PROMETHEUS_PASSWORD": self.secrets["prometheus"],
+                "ALERTMANAGER_URL": f"http://{HOST}:{self.alertmanager_port}",
+                "ALERTMANAGER_PASSWORD": self.secrets["alertmanager"],
+            }
         return self.environment | passwords
 
     @property
@@ -211,6 +226,12 @@ class StackSettings(BaseSettings):
     def runs_label_studio(self) -> bool:
         """Whether Label Studio runs here."""
         return self.review and not self.is_elsewhere("LABEL_STUDIO_URL")
+
+    @property
+    def runs_postgres(self) -> bool:
+        """Whether PostgreSQL runs here: Prefect or MLflow does, or people have accounts, and none elsewhere is named."""
+        is_needed = not (self.is_elsewhere("PREFECT_API_URL") and self.is_elsewhere("MLFLOW_TRACKING_URI"))
+        return (is_needed or self.public) and self.postgres_url is None
 
     @property
     def live_log_environment(self) -> dict[str, str]:

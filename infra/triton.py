@@ -38,6 +38,7 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # The load API runs Python code that it is sent; the others read and write memory, files and settings of the server.
 RESTRICTED = "model-repository,shared-memory,trace,logging"
 GUARD = "STUDIO_TRITON_GUARD"  # tritonserver takes it on the command line alone, which all users can read
+SUMMARIES = "summary_latencies=true"  # percentiles of latency, of which its metrics have only the sum otherwise
 PREDICT_HEADERS = ("model", "version", "confidence", "iou")  # the request parameters of model `predict`
 
 
@@ -177,7 +178,9 @@ def _guard(key: str) -> str:
     return f"{RESTRICTED}:{KEY_HEADER}={key}"
 
 
-def _command(installation: Installation, ports: dict[str, int], state: Path, bind: str) -> list[str]:
+def _command(
+    installation: Installation, ports: dict[str, int], state: Path, *, bind: str, has_summaries: bool
+) -> list[str]:
     """The command line, with the name of the variable GUARD in place of its value."""
     options = {
         "model-repository": _repository(),
@@ -191,6 +194,7 @@ def _command(installation: Installation, ports: dict[str, int], state: Path, bin
         "exit-on-error": "false",
         # A client that stays connected must not hold it up for longer than the supervisor waits.
         "exit-timeout-secs": 10,
+        **({"metrics-config": SUMMARIES} if has_summaries else {}),
         # A bare `curl --data-binary @photo.jpg` can say these only in headers.
         "http-header-forward-pattern": f"(?i)^({'|'.join(PREDICT_HEADERS)})$",
     }
@@ -234,7 +238,7 @@ def main() -> None:
         ports = _require_free_ports(settings)
         state = _shell_safe_folder(settings, ports["http"])
         guard = _guard(os.environ.get("STUDIO_TRITON_KEY", ""))
-        line = _command(installation, ports, state, settings.bind)
+        line = _command(installation, ports, state, bind=settings.bind, has_summaries=settings.metrics)
         values = _environment(installation, state) | {GUARD: guard}
     except StackError as error:
         sys.exit(f"tritonserver cannot start: {error}")

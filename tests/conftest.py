@@ -61,7 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def stack(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The settings of the running stack; it is stopped at the end, and must then have left no process behind.
 
-    Label Studio is a part of it if a test uses fixture `label_studio`, and it knows a CVAT if one uses fixture `cvat`.
+    Label Studio is a part of it if a test uses fixture `label_studio`, Prometheus if one uses fixture `prometheus`, and
+    it knows a CVAT if one uses fixture `cvat`.
     """
     from infra import stack as local_stack
     from infra import supervisord
@@ -72,6 +73,8 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Any]:
 
     if any("label_studio" in getattr(item, "fixturenames", ()) for item in request.session.items):
         os.environ["STUDIO_REVIEW"] = str(label_studio.install())
+    if any("prometheus" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        os.environ["STUDIO_METRICS"] = str(bool(shutil.which("prometheus") and shutil.which("prometheus-alertmanager")))
     if any("cvat" in getattr(item, "fixturenames", ()) for item in request.session.items):
         request.getfixturevalue("cvat")
     settings = StackSettings.load()
@@ -99,6 +102,20 @@ def label_studio(stack: Any) -> "Iterator[httpx.Client]":
     if not stack.review:
         pytest.skip(MISSING)
     with reviewer(stack) as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def prometheus(stack: Any) -> "Iterator[httpx.Client]":
+    """Prometheus' API with its password; skips the test where it is not installed."""
+    import httpx
+
+    from infra.stack_settings import USER
+
+    if not stack.metrics:
+        pytest.skip("needs Prometheus and Alertmanager: apt-get install prometheus prometheus-alertmanager")
+    address, password = f"http://127.0.0.1:{stack.prometheus_port}", stack.secrets["prometheus"]
+    with httpx.Client(base_url=address, auth=(USER, password), timeout=10) as api:
         yield api
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 PORTS = (
     *("SUPERVISOR", "POSTGRES", "PREFECT", "WORKER", "MLFLOW", "S3", "S3_MASTER", "S3_VOLUME", "S3_FILER"),
     *("TRITON_HTTP", "TRITON_GRPC", "TRITON_METRICS", "LIVE", "LABEL_STUDIO", "TRAINING_WORKER"),
+    *("PROMETHEUS", "ALERTMANAGER", "ALERT_SENDER"),
 )
 CLOSED = 1  # the first of the ports at which nothing listens: a call to a service fails at once
 

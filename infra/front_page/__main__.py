@@ -34,6 +34,7 @@ def main() -> None:
         s3_events_secret=os.environ["STUDIO_S3_EVENTS_SECRET"],
         list_tritons=lambda: [server.http for server in list_servers()],
         front_door_secret=os.environ.get("STUDIO_FRONT_DOOR_SECRET", ""),
+        metrics_token=os.environ["STUDIO_METRICS_TOKEN"],
     )
     with _keys_that_follow(settings, services.accounts_url):
         uvicorn.run(

@@ -20,7 +20,7 @@ from infra.door import Rule, refusal_of
 from infra.stack_settings import USER
 
 TOKEN_HEADER = "X-Studio-Token"  # noqa: S105 - the name of a header
-_OPEN = frozenset({"/live", "/models", "/s3-events", "/favicon.ico"})
+_OPEN = frozenset({"/live", "/models", "/s3-events", "/metrics", "/favicon.ico"})
 _OPEN_FOLDERS = ("/static/", "/predict/")
 _READING = frozenset({"GET", "HEAD"})
 _OF_THE_DOOR = "/sign-in"  # with all below it: for strangers, but only through the front door

@@ -20,9 +20,11 @@ from infra.door import Door
 from infra.front_page import (
     actions,
     datasets,
+    health,
     lineage,
     live,
     logs,
+    metrics,
     models,
     predictions,
     questions,
@@ -36,6 +38,7 @@ from infra.front_page import (
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
 from infra.front_page.starters import StartedByVisitor
+from infra.metrics.live_source import LiveSource
 from tasks.errors import StudioError
 
 if TYPE_CHECKING:
@@ -47,10 +50,10 @@ if TYPE_CHECKING:
 class Services:
     """What the page is told: Triton's address (host:port) and load key, its own password, and the store's address.
 
-    Senders of event notifications show `s3_events_secret`, and the front door `front_door_secret`; if one is empty,
-    there are none. Nor are there accounts without the address of their database, `accounts_url`; `oidc` is how a
-    provider that signs people in knows this page. Where there may be several Tritons, `list_tritons` returns their
-    addresses.
+    Senders of event notifications show `s3_events_secret`, scrapers `metrics_token`, and the front door
+    `front_door_secret`; if one is empty, there are none. Nor are there accounts without the address of their database,
+    `accounts_url`; `oidc` is how a provider that signs people in knows this page. Where there may be several Tritons,
+    `list_tritons` returns their addresses.
     """
 
     triton_url: str
@@ -63,6 +66,7 @@ class Services:
     s3_events_secret: str = ""
     list_tritons: Callable[[], Sequence[str]] | None = None
     front_door_secret: str = ""
+    metrics_token: str = ""
 
 
 def application(services: Services) -> Starlette:
@@ -82,6 +86,8 @@ def application(services: Services) -> Starlette:
         Route("/", to_datasets),
         Mount("/static", StaticFiles(directory=FOLDER / "static")),
         *live.ROUTES,
+        *metrics.ROUTES,
+        *health.ROUTES,
         *actions.ROUTES,
         *datasets.ROUTES,
         *lineage.ROUTES,
@@ -109,6 +115,9 @@ def application(services: Services) -> Starlette:
     app.state.front_door_secret = services.front_door_secret
     app.state.people = people
     app.state.s3_events_secret = services.s3_events_secret
+    app.state.metrics_token = services.metrics_token
+    app.state.live_source = LiveSource()
+    app.state.exposition = metrics.exposition(app.state.live_source)
     app.state.content_policy = content_policy(services.store_url)
     return app
 

@@ -139,6 +139,12 @@ def _described(answer: httpx.Response) -> dict[str, Any] | None:
 
 async def predict(request: Request) -> Response:
     """Return the JSON of `predict` for the image in the body; query: `version`, `confidence`, `iou`."""
+    answer = await _predict(request)
+    request.app.state.live_source.count(answer.status_code)
+    return answer
+
+
+async def _predict(request: Request) -> Response:
     unknown = sorted(request.query_params.keys() - set(_QUERY))
     if unknown:
         return _error(f"expected parameters {', '.join(_QUERY)}, found {unknown[0][:80]!r}: leave it out", 400)

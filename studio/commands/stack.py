@@ -38,6 +38,12 @@ def up(
             "--public/--no-public", help="With or without accounts and the front door; kept for later starts."
         ),
     ] = None,
+    metrics: Annotated[
+        bool | None,
+        typer.Option(
+            "--metrics/--no-metrics", help="With or without Prometheus and its alerts; kept for later starts."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start the local stack, with the data it had."""
@@ -48,6 +54,8 @@ def up(
         os.environ["STUDIO_REVIEW"] = str(review).lower()
     if public is not None:
         os.environ["STUDIO_PUBLIC"] = str(public).lower()
+    if metrics is not None:
+        os.environ["STUDIO_METRICS"] = str(metrics).lower()
     if live_log is not None:
         known = StackSettings.load()
         folder = known.live_log_dir or known.state_dir / "live-log"

@@ -59,7 +59,7 @@ class ListedRun:
         """Return what a list says of a run."""
         return cls(
             state=RunState.of(run),
-            flow=_flow_name(PREFECT_API_URL.value(), os.getpid(), run.flow_id),
+            flow=flow_name(run.flow_id),
             parameters=run.parameters,
             ended=run.end_time,
             parent=started_by(run.tags),
@@ -225,6 +225,15 @@ def _read(
 ) -> list[ListedRun]:
     runs = list_flow_runs(chosen, flows=flows, sort=sort, limit=limit, connect=prompt_client)
     return [ListedRun.of(run) for run in runs]
+
+
+def flow_name(flow: UUID) -> str:
+    """Return the name of a flow.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+    """
+    return _flow_name(PREFECT_API_URL.value(), os.getpid(), flow)
 
 
 @functools.lru_cache(maxsize=1000)

@@ -62,8 +62,8 @@ def record_inference(name: str, published: Publication, *, chosen: bool) -> str:
 class InferenceRun:
     """A run of inference as MLflow has it; `run_id` is its run there, `flow_run_id` that in Prefect.
 
-    `figures` are those that `record_inference` logs, as far as they are known. Its images were `chosen` for people to
-    correct, or not, as those of an earlier release are taken for.
+    `figures` and `images_per_second` are those that `record_inference` logs, as far as they are known. Its images were
+    `chosen` for people to correct, or not, as those of an earlier release are taken for.
     """
 
     run_id: str
@@ -72,6 +72,7 @@ class InferenceRun:
     versions: tuple[int, ...]
     created: datetime
     figures: Mapping[str, int]
+    images_per_second: float | None = None
     chosen: bool
 
     @property
@@ -115,6 +116,7 @@ def _inference_run(run: Any) -> InferenceRun:  # noqa: ANN401
         versions=tuple(int(version) for version in tags.get("versions", "").split(", ") if version.isdecimal()),
         created=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
         figures={name: int(value) for name, value in run.data.metrics.items() if name in _FIGURES},
+        images_per_second=run.data.metrics.get("images_per_second"),
         chosen=tags.get("images") == _CHOSEN,
     )
 

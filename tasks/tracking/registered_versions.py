@@ -62,6 +62,16 @@ def find_model(name: str) -> RegisteredModel | None:
     return next((model for model in list_models(name) if model.name == name), None)
 
 
+def read_version(model: str, number: int) -> RegisteredVersion:
+    """Return a version of a model.
+
+    Raises:
+        TrackingError: There is none of this number, or MLflow cannot be reached.
+    """
+    with tracking_errors(f"reading version {number} of {model}") as mlflow:
+        return _version(mlflow.get_model_version(model, str(number)))
+
+
 def list_versions(model: str = "") -> list[RegisteredVersion]:
     """Return the versions of a model, or of all, the newest of each first.
 

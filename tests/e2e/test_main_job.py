@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
@@ -32,6 +33,9 @@ from tasks.tracking.ancestry import read_ancestry
 from tests.emitted import emitted, related
 from tests.flows.run_log import run_log
 from tests.infra.browser import OpenBrowser
+from tests.infra.metrics.programs import metrics_of
+from tests.infra.metrics.test_rules import ALERTS, QUERIES
+from tests.waiting import eventually
 
 MODEL = "shapes"
 EPOCHS = 7
@@ -139,6 +143,20 @@ def test_the_version_is_registered_with_its_lineage(job: MainJob) -> None:  # no
     ancestry = read_ancestry.fn(registry.find_version.fn(MODEL, 1))
     assert ancestry.tells_images
     assert (len(ancestry.images.train), len(ancestry.images.val)) == (240, 32)
+
+
+def test_every_metric_that_an_alert_or_a_dashboard_names_is_there(job: MainJob, prometheus: httpx.Client) -> None:  # noqa: ARG001
+    """Those of GPUs where there is one."""
+    expressions = [*QUERIES, *(rule["expr"] for rule in ALERTS)]
+    named = {name for expression in expressions for name in metrics_of(expression)}
+    without_gpu = {name for name in named if name.startswith("studio_gpu_")} if not torch.cuda.is_available() else set()
+
+    def has_all() -> bool:
+        known = prometheus.get("/api/v1/label/__name__/values").raise_for_status().json()["data"]
+        return named - without_gpu <= set(known)
+
+    assert len(named) > 40
+    eventually(has_all, f"all of {sorted(named - without_gpu)}", 60, every_s=2)
 
 
 def test_the_job_is_a_chain_of_events(job: MainJob) -> None:

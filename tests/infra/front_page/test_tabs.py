@@ -12,11 +12,13 @@ from uuid import uuid4
 import pytest
 import uvicorn
 from prefect.client.schemas.objects import StateType
+from prometheus_client.core import GaugeMetricFamily
 
 from infra.front_page import datasets, models, predictions
 from infra.front_page.application import Services, application
 from infra.front_page.run_lines import RunLine
 from infra.logs.lines import LEVELS
+from infra.metrics.exposition import Exposition
 from infra.stack_settings import USER
 from tasks.catalogue import run_pages
 from tasks.catalogue.entries import (
@@ -31,7 +33,7 @@ from tasks.catalogue.entries import (
 )
 from tasks.dataset.findings import LabelSource
 from tasks.importing.import_records import ImportRecord
-from tasks.orchestration import questions, run_list
+from tasks.orchestration import questions, run_figures, run_list
 from tasks.orchestration.child_runs import RunState
 from tasks.orchestration.questions import OpenQuestion
 from tasks.orchestration.run_list import ListedRun, Progress
@@ -43,7 +45,16 @@ from tests.infra.logs.log_folder import ours, write
 from tests.waiting import eventually
 
 NAME, NOW = "shapes", datetime.now(UTC)
-TABS = ["datasets", "registered-models", f"registered-models/model?name={NAME}", "runs", "predictions", "logs", "live"]
+TABS = [
+    "datasets",
+    "registered-models",
+    f"registered-models/model?name={NAME}",
+    "runs",
+    "predictions",
+    "logs",
+    "live",
+    "health",
+]
 EVALUATION = PageEntry(
     title="Evaluation", version=f"{NAME}/1", archives=("<a>.zip",), split="val", path=f"/files/runs/{uuid4()}/x.html"
 )
@@ -88,6 +99,13 @@ VERSION = VersionEntry(
     ),
 )
 SERVED = (True, False, None)
+FIGURES = [
+    GaugeMetricFamily("studio_source_up", "", labels=["source"]),
+    GaugeMetricFamily("studio_champion_version", "", labels=["model"]),
+]
+for each, labels in zip(FIGURES, ({"triton": 1, "mlflow": 1, "prefect": 0}, {NAME: 2}), strict=True):
+    for value in labels.items():
+        each.add_metric(value[:1], value[1])
 MODEL = ModelEntry(
     name=NAME,
     champion=1,
@@ -173,6 +191,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         (models, "read_model"): MODEL,
         (predictions, "list_predictions"): Page(entries=(PREDICTION,), next_cursor=None),
         (predictions, "list_models"): [],
+        (Exposition, "collect"): FIGURES,
+        (run_figures, "list_ended"): [],
         (run_list, "list_unfinished"): going,
         (run_list, "list_ended"): ended,
         (run_list, "read_relatives"): [],

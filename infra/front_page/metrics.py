@@ -1,0 +1,66 @@
+"""`GET /metrics`: what goes on, for Prometheus. It shows a token of its own, or the password; nobody else reads it."""
+
+import hmac
+import os
+from pathlib import Path
+
+import yaml
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infra.door import refusal_of
+from infra.front_page.access import given_password
+from infra.front_page.runs import FLOWS
+from infra.metrics.activity import Activity
+from infra.metrics.exposition import CONTENT_TYPE, Exposition, Source
+from infra.metrics.live_source import LiveSource
+from infra.metrics.machine_source import MachineSource
+from infra.metrics.postgres_source import PostgresSource
+from infra.metrics.prefect_source import PrefectSource
+from infra.metrics.service_sources import StoreSource, TritonSource
+from infra.metrics.tracking_source import TrackingSource
+from infra.stack_settings import ROOT, USER, StackSettings
+from tasks.settings import Settings
+
+POSTGRES = "STUDIO_METRICS_POSTGRES_URL"
+
+
+def exposition(live: LiveSource) -> Exposition:
+    """Return the metrics of the page and of the services in the environment; asks none of them yet."""
+    activity = Activity()
+    queues = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
+    sources: list[Source] = [
+        PrefectSource(FLOWS, list(queues), activity),
+        TrackingSource(activity),
+        TritonSource(),
+        StoreSource(),
+        live,
+        MachineSource(_places()),
+    ]
+    if database := os.environ.get(POSTGRES):
+        sources.append(PostgresSource(database))
+    return Exposition(sources)
+
+
+def _places() -> dict[str, Path]:
+    settings = StackSettings.load()
+    places = {"state": settings.state_dir, "scratch": Settings().studio_scratch_dir}
+    return places if settings.is_elsewhere("AWS_ENDPOINT_URL") else places | {"store": settings.state_dir / "s3"}
+
+
+def show_metrics(request: Request) -> Response:
+    """Answer with all metrics in Prometheus' text format."""
+    state = request.app.state
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    given = token.encode("latin-1") if scheme.lower() == "bearer" else b""
+    is_scraper = bool(state.metrics_token) and hmac.compare_digest(given, state.metrics_token.encode())
+    if not is_scraper and not hmac.compare_digest(given_password(request) or b"", state.password.encode()):
+        message = (
+            f"expected the token of metrics as a bearer token, or the password of user {USER}, found another or none"
+        )
+        return refusal_of(message, 401, {"WWW-Authenticate": 'Basic realm="YOLO Studio", charset="UTF-8"'})
+    return Response(state.exposition.to_text(), headers={"Cache-Control": "no-store"}, media_type=CONTENT_TYPE)
+
+
+ROUTES = [Route("/metrics", show_metrics)]
