@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from studio.commands import data, flows, models, runs, stack
+from studio.commands import backups, data, flows, models, runs, stack
 from studio.output import ERR, ExitCode
 from tasks.errors import StudioError
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (stack, data, models, flows, runs):
+for group in (stack, backups, data, models, flows, runs):
     group.add_commands(app)
 
 

@@ -12,6 +12,7 @@ from tasks.orchestration.step import retried
 from tasks.parameters import ServingParams
 from tasks.serving.model_control import read_snapshot
 from tasks.serving.served_model import ServedModel
+from tasks.storage.fence import announced_change
 from tasks.storage.locks import never_cancel, serving_lock
 from tasks.tracking.champion_history import history_after_deploy
 from tasks.tracking.champions import champion_history, find_chosen_version
@@ -89,6 +90,7 @@ def deployment_session(
     run = flow_run_id()
     with (
         serving_lock(model_name, run, flow_run_is_final, cancel_holder) as require_lock,
+        announced_change(run),
         recorded_rollout(action, model_name, run) as record,
         announced_refusal(record),
     ):
