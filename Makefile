@@ -140,6 +140,7 @@ bench: setup ## each fast or exact part beside its limit or other tools: checks,
 	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_catalogue.py
+	@$(PY) pytest -q -s tests/benchmarks/bench_backup.py
 
 proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
 	@$(PY) pytest -m heavy -s

@@ -22,6 +22,7 @@ from tasks.storage.s3_client import StorageError
 
 RENEW_INTERVAL_S = 10.0
 TTL_S = 60.0
+JUMP_S = 5.0  # a renewal that the store takes its time for is no jump of its clock
 POLL_INTERVAL_S = 1.0
 _RUNS = ObjectStore(Bucket.RUNS)
 _RUNS_ONCE = ObjectStore(Bucket.RUNS, ONCE)
@@ -65,6 +66,7 @@ def fence(is_at_work: Callable[[str], bool], wait_s: float) -> Iterator[Callable
     try:
         _put_up(is_at_work, time.monotonic() + wait_s)
         renewals = _Renewals()
+        renewals.renew()
         with run_periodically(renewals.try_to_renew, RENEW_INTERVAL_S, name="fence", last_s=RENEW_INTERVAL_S):
             yield renewals.require_unbroken
     finally:
@@ -72,15 +74,22 @@ def fence(is_at_work: Callable[[str], bool], wait_s: float) -> Iterator[Callable
 
 
 class _Renewals:
-    """When the fence was last renewed, and the longest time between two."""
+    """When the fence was last renewed, by our clock that never jumps and by the store's, and what went wrong since."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
         self._longest = 0.0
+        self._stored: float | None = None
+        self._has_jumped = False
 
     def renew(self) -> None:
         _RUNS_ONCE.put(FENCE, b"")
         now = time.monotonic()
+        if found := _RUNS_ONCE.find(FENCE):
+            stored = found.modified.timestamp()
+            if self._stored is not None and abs(stored - self._stored - (now - self._last)) > JUMP_S:
+                self._has_jumped = True
+            self._stored = stored
         self._longest = max(self._longest, now - self._last)
         self._last = now
 
@@ -89,6 +98,12 @@ class _Renewals:
             self.renew()
 
     def require_unbroken(self) -> None:
+        self.try_to_renew()
+        if self._has_jumped:
+            raise StorageError(
+                "Expected the clock of the object store to run evenly while a backup is taken, found that it jumped: "
+                "what is new cannot be told from what is not. Take the backup again."
+            )
         if max(self._longest, time.monotonic() - self._last) > TTL_S - RENEW_INTERVAL_S:
             raise StorageError(
                 "Expected the object store to answer while a backup is taken, found it away for most of a minute: "

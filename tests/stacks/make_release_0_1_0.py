@@ -1,4 +1,4 @@
-"""Makes `release-0.1.0.tar`, a small stack of the release before this one: `python -m tests.stacks.make_release_0_1_0`.
+"""Makes `release-0.1.0.tar.xz`, a small stack of the release before: `python -m tests.stacks.make_release_0_1_0`.
 
 It checks the last commit of release 0.1.0 out, runs its demo there with a detector of 200,000 weights on a few drawn
 images (two archives, a training of an epoch, a deployment, an inference), stops that stack, and takes a backup of its
@@ -18,7 +18,7 @@ from tests.paths import ROOT
 from tests.stack_environment import set_environment
 
 COMMIT = "020406a6~1"
-FILE = Path(__file__).with_name("release-0.1.0.tar")
+FILE = Path(__file__).with_name("release-0.1.0.tar.xz")
 # A quarter of the width and depth of yolo11n.
 SCALE = (0.25, 0.0625, 256)
 
@@ -69,12 +69,15 @@ def pack(backup: Path) -> None:
     from infra.backup.data_services import data_services
     from infra.backup.taking import take
     from infra.stack_settings import StackSettings
+    from tasks.storage.object_store import ObjectStore
 
     settings = StackSettings.load()
     shutil.rmtree(settings.state_dir / "demo", ignore_errors=True)
     with data_services(settings):
+        runs = ObjectStore("runs")  # the training has ended: clean-up removes its checkpoints, too
+        runs.delete(*(key for key in runs.keys("") if "/checkpoints/" in key))
         take(settings, backup, print, at_work=False)
-    with tarfile.open(FILE, "w") as tar:
+    with tarfile.open(FILE, "w:xz") as tar:
         tar.add(backup, arcname="backup")
     print(f"{FILE}: {FILE.stat().st_size / 1e6:.1f} MB")
 

@@ -35,7 +35,7 @@ CLICK: Any = typer.main.get_command(app)
 COMMANDS = set(CLICK.commands)
 
 
-WITHOUT_STACK = {"up", "down", "status", "demo", "check"}
+WITHOUT_STACK = {"up", "down", "status", "demo", "check", "backups", "restore", "upgrade"}
 ARGUMENTS = {"delete-version": ("shapes", "1"), "clean-up": (), "upload": ("x.zip",)}
 
 
