@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -59,9 +60,9 @@ def test_a_backup_beside_a_bare_copy(stack: StackSettings, tmp_path: Path) -> No
     bare, first, again = [], [], []
     for number in range(ROUNDS):
         folder = tmp_path / f"backups-{number}"
-        bare.append(seconds(lambda number=number: bare_copy(tmp_path / f"bare-{number}")))
-        first.append(seconds(lambda folder=folder: take(stack, folder, said.append)))
-        again.append(seconds(lambda folder=folder: take(stack, folder, said.append)))
+        bare.append(seconds(partial(bare_copy, tmp_path / f"bare-{number}")))
+        first.append(seconds(partial(take, stack, folder, said.append)))
+        again.append(seconds(partial(take, stack, folder, said.append)))
     print(*said, sep="\n")
     for name, times in (("bare copy", bare), ("first backup", first), ("second backup", again)):
         print(f"{name:<14} {min(times):6.1f} s {size / min(times):7.1f} MB/s, of {[round(each, 1) for each in times]}")

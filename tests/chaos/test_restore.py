@@ -61,7 +61,8 @@ def knows(environment: dict[str, str], *runs: str) -> Any:
 @contextlib.contextmanager
 def at_work(model: str, folder: Path) -> Iterator[dict[str, Any]]:
     """People upload objects and archives, and deploy a version and go back, again and again."""
-    over, done = threading.Event(), {"objects": 0, "rollouts": [], "errors": []}
+    over = threading.Event()
+    done: dict[str, Any] = {"objects": 0, "rollouts": [], "errors": []}
     archive = demo_data.write_archive(ArchivePlan(name="busy.zip", classes=("circle",), train=3, val=2, seed=9), folder)
 
     def upload() -> None:

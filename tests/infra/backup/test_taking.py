@@ -20,6 +20,7 @@ from infra.command_errors import StackError
 from infra.stack_settings import StackSettings
 from tasks.storage import fence
 from tasks.storage.fence import announced_change
+from tasks.storage.object_names import CHANGES, FENCE
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import StorageError
 from tests.waiting import eventually
@@ -118,18 +119,18 @@ def test_what_is_removed_waits_for_a_backup(stack: StackSettings) -> None:  # no
         require_unbroken()
     thread.join(30)
     assert not store.exists(key)
-    assert not [*ObjectStore("runs").keys(fence.CHANGES)]
+    assert not [*ObjectStore("runs").keys(CHANGES)]
 
 
 def test_a_backup_waits_for_what_is_under_way_and_lets_others_begin_meanwhile(stack: StackSettings) -> None:  # noqa: ARG001
     runs = ObjectStore("runs")
-    runs.put(f"{fence.CHANGES}at-work", b"")
+    runs.put(f"{CHANGES}at-work", b"")
     with pytest.raises(StorageError, match="found flow run at-work"), fence.fence(lambda _: True, 3):
         pytest.fail("it was put up")
-    assert not runs.exists(fence.FENCE)
+    assert not runs.exists(FENCE)
     with fence.fence(lambda run: run != "at-work", 3):
         pass  # a run that has ended holds nothing
-    runs.delete(f"{fence.CHANGES}at-work")
+    runs.delete(f"{CHANGES}at-work")
 
 
 def test_the_fence_of_a_backup_that_was_killed_falls(
@@ -139,7 +140,7 @@ def test_the_fence_of_a_backup_that_was_killed_falls(
     monkeypatch.setattr(fence, "TTL_S", 3.0)
     store, key = ObjectStore("media"), f"fenced-{uuid4().hex[:8]}"
     store.put(key, b"x")
-    ObjectStore("runs").put(fence.FENCE, b"")
+    ObjectStore("runs").put(FENCE, b"")
     may_begin = threading.Event()
     may_begin.set()
     began = time.monotonic()
@@ -171,7 +172,7 @@ def test_a_backup_killed_at_any_moment_is_none_or_whole_and_the_next_one_is_whol
     store = ObjectStore("runs")
     _, manifest = take(stack, folder.folder, quietly)
     assert [*folder.verify(manifest)] == []
-    assert not store.exists(fence.FENCE)
+    assert not store.exists(FENCE)
     eventually(lambda: not [*(folder.folder / "incoming").iterdir()], "what was half-written is gone", 5)
     keys = {entry.key for entry in folder.objects(manifest)}
     assert {f"killed/{share}/{number}" for share in (0.3, 0.95) for number in range(20)} <= keys

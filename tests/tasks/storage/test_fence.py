@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.storage import fence
+from tasks.storage.object_names import CHANGES
 from tasks.storage.object_store import ListedObject
 from tasks.storage.s3_client import StorageError
 
@@ -74,7 +75,7 @@ def test_a_store_that_was_away_for_most_of_a_minute_makes_the_backup_fail(
 
 
 def test_a_change_under_way_takes_the_fence_down_again(store: Store) -> None:
-    store.put(f"{fence.CHANGES}run", b"")
+    store.put(f"{CHANGES}run", b"")
     with pytest.raises(StorageError, match="found flow run run"), fence.fence(lambda _: True, 0):
         pytest.fail("it was put up")
-    assert [*store.written] == [f"{fence.CHANGES}run"]
+    assert [*store.written] == [f"{CHANGES}run"]
