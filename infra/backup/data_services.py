@@ -29,6 +29,7 @@ def data_services(settings: StackSettings) -> Iterator[None]:
     make_temporary_folder(settings)
     try:
         supervisord.start(settings, supervisord.write_configuration(settings, wanted), inherited_environment(settings))
+        settings.remember()  # so that who comes after a kill finds what was started
         for service in wanted:
             supervisord.start_service(settings, service.name)
         stack.wait_until_healthy(wanted, settings, lambda _: None)

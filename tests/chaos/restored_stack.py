@@ -21,7 +21,7 @@ def main() -> None:
     print(json.dumps({"ended": ended, "models": models(), "dangling": [*dangling()]}))
 
 
-def wait(run: str, seconds: float = 400) -> dict[str, Any]:
+def wait(run: str, seconds: float = 900) -> dict[str, Any]:
     """How a flow run ended."""
     from tasks.orchestration import deployed_flows
 
