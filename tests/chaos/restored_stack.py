@@ -71,7 +71,7 @@ def dangling() -> Any:
     for experiment in client.search_experiments():
         for run in client.search_runs([experiment.experiment_id]):
             flow_run = run.data.tags.get("flow_run_id")
-            if flow_run and find(UUID(flow_run)) is None and "register" not in run.info.run_name:
+            if flow_run and find(UUID(flow_run)) is None:
                 yield f"run {run.info.run_id} ({experiment.name}): flow run {flow_run}"
 
 

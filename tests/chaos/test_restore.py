@@ -142,7 +142,8 @@ def test_a_stack_at_work_is_backed_up_and_another_goes_on_from_there(
     studio(elsewhere, "up")
     up = time.monotonic() - began - restored
     first = knows(elsewhere)
-    assert first["dangling"] == []
+    # Versions that a fixture has registered name flow runs that never were.
+    assert {*first["dangling"]} <= {*knows(here)["dangling"]}
     (champion,) = (str(each) for each in first["models"][model]["served"])
     assert first["models"][model]["aliases"]["champion"] == champion
     assert first["models"][model]["versions"] == [1, 2]
