@@ -20,9 +20,9 @@ from infra.backup.manifests import BackupFolder
 from infra.demo_data import ArchivePlan
 from infra.stack_settings import StackSettings
 from tasks.orchestration import deployed_flows
+from tests.another_stack import another_stack, studio
 from tests.chaos.steps import until
 from tests.flows.steps import QUICK
-from tests.stack_environment import PORTS, _free_block
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]
 EPOCHS = 120  # more than the backup takes
@@ -30,25 +30,8 @@ EPOCHS = 120  # more than the backup takes
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of another stack, which is not there yet; what was started in it is stopped."""
-    first = _free_block(len(PORTS))
-    ours = ("STUDIO_", "PREFECT_", "MLFLOW_", "AWS_", "TRITON_", "LABEL_STUDIO_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environment |= {f"STUDIO_{name}_PORT": str(first + number) for number, name in enumerate(PORTS)}
-    environment |= {
-        "STUDIO_STATE_DIR": str(tmp_path / "elsewhere"),
-        "STUDIO_TRITON_VENV": str(StackSettings().triton_venv),
-    }
-    yield environment
-    studio(environment, "down")
-
-
-def studio(environment: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "studio", *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
-    return done.stdout
+    with another_stack(tmp_path / "elsewhere") as environment:
+        yield environment
 
 
 def knows(environment: dict[str, str], *runs: str) -> Any:

@@ -1,7 +1,6 @@
 """A restore: into nothing alone, whole or none, and what comes of it is what was backed up."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,9 +13,8 @@ import pytest
 
 from infra import layout
 from infra.backup.manifests import BackupFolder, Manifest
-from infra.stack_settings import StackSettings
+from tests.another_stack import another_stack, run_studio
 from tests.paths import ROOT
-from tests.stack_environment import PORTS, _free_block
 
 RELEASE = ROOT / "tests" / "stacks" / "release-0.1.0.tar.xz"
 
@@ -30,23 +28,13 @@ def backups(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    first = _free_block(len(PORTS))
-    ours = ("STUDIO_", "PREFECT_", "MLFLOW_", "AWS_", "TRITON_", "LABEL_STUDIO_")
-    values = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    values |= {f"STUDIO_{name}_PORT": str(first + number) for number, name in enumerate(PORTS)}
-    values |= {"STUDIO_STATE_DIR": str(tmp_path / "state"), "STUDIO_TRITON_VENV": str(StackSettings().triton_venv)}
-    yield values
-    studio(values, "down")
-
-
-def studio(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "studio", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    with another_stack(tmp_path / "state") as values:
+        yield values
 
 
 def test_a_restore_writes_over_no_stack(environment: dict[str, str], backups: Path, tmp_path: Path) -> None:
     (tmp_path / "state" / "s3").mkdir(parents=True)
-    refused = studio(environment, "restore", str(backups))
+    refused = run_studio(environment, "restore", str(backups))
     assert refused.returncode == 1
     assert "found the data of one, over which nothing is written. Move it away" in " ".join(refused.stderr.split())
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["s3"]
@@ -55,7 +43,7 @@ def test_a_restore_writes_over_no_stack(environment: dict[str, str], backups: Pa
 def test_a_backup_of_a_newer_release_is_refused(environment: dict[str, str], backups: Path, tmp_path: Path) -> None:
     (path,) = (backups / "backups").glob("*.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"layout": layout.LAYOUT + 1, "release": "9.0.0"}))
-    refused = studio(environment, "restore", str(backups))
+    refused = run_studio(environment, "restore", str(backups))
     assert refused.returncode == 1
     assert "found that release 9.0.0 has made it" in " ".join(refused.stderr.split())
     assert not (tmp_path / "state" / "secrets.json").exists()
@@ -100,10 +88,10 @@ def test_a_restore_killed_at_any_moment_begins_anew_and_ends_as_it_was(
             time.sleep(0.2)
             process.send_signal(signal.SIGKILL)
         assert (state / layout.RESTORING).exists()
-        refused = studio(environment, "up")
+        refused = run_studio(environment, "up")
         assert "a restore that was cut short" in " ".join(refused.stderr.split())
         print(f"restore | killed after line {lines}", flush=True)
-    done = studio(environment, "restore", str(backups))
+    done = run_studio(environment, "restore", str(backups))
     assert done.returncode == 0, done.stderr
     assert not (state / layout.RESTORING).exists()
     assert json.loads((state / "secrets.json").read_text())["postgres"] == "of this machine"

@@ -1,9 +1,6 @@
 """The stack of release 0.1.0 (tests/stacks/) on today's code and pins."""
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.stack_settings import StackSettings
+from tests.another_stack import another_stack, run_studio, studio
 from tests.paths import ROOT
-from tests.stack_environment import PORTS, _free_block
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1200)]
 RELEASE = ROOT / "tests" / "stacks" / "release-0.1.0.tar.xz"
@@ -21,25 +17,8 @@ RELEASE = ROOT / "tests" / "stacks" / "release-0.1.0.tar.xz"
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Of a stack that is not there yet; what was started in it is stopped."""
-    first = _free_block(len(PORTS))
-    ours = ("STUDIO_", "PREFECT_", "MLFLOW_", "AWS_", "TRITON_", "LABEL_STUDIO_")
-    values = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    values |= {f"STUDIO_{name}_PORT": str(first + number) for number, name in enumerate(PORTS)}
-    values |= {"STUDIO_STATE_DIR": str(tmp_path / "old"), "STUDIO_TRITON_VENV": str(StackSettings().triton_venv)}
-    yield values
-    run(values, "down")
-
-
-def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "studio", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
-def studio(environment: dict[str, str], *arguments: str) -> str:
-    done = run(environment, *arguments)
-    assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
-    return done.stdout
+    with another_stack(tmp_path / "old") as values:
+        yield values
 
 
 def listed(environment: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
@@ -51,7 +30,7 @@ def test_the_stack_of_the_release_before_is_moved_to_this_one(environment: dict[
     with tarfile.open(RELEASE) as tar:
         tar.extractall(tmp_path, filter="data")
     assert "upgrade FOLDER" in studio(environment, "restore", str(tmp_path / "backup"))
-    refused = run(environment, "up")
+    refused = run_studio(environment, "up")
     assert refused.returncode == 1
     assert "found one of 0.1.0 (layout 1). `make upgrade TO=FOLDER`" in " ".join(refused.stderr.split())
 
