@@ -192,16 +192,17 @@ class BackupFolder:
         """Remove all but the newest backups, and the files that no other needs; returns their names, and the bytes.
 
         Raises:
-            StackError: One that stays is damaged: nothing is removed then.
+            StackError: One that stays is damaged, or somebody else writes to the folder: nothing is removed then.
         """
-        names = self.names()
-        going, staying = names[:-count], names[-count:]
-        needed = {blob.sha256 for name in staying for blob in self._blobs_of(self.read(name)[1])}
-        for name in going:
-            (self._manifests / f"{name}.json").unlink()
-        # What was left by a backup that was killed goes, too.
-        freed = sum(self.blobs.remove(digest) for digest in [*self.blobs.digests()] if digest not in needed)
-        return going, freed
+        with self.written():  # the files of a backup that is being taken are no backup's yet
+            names = self.names()
+            going, staying = names[:-count], names[-count:]
+            needed = {blob.sha256 for name in staying for blob in self._blobs_of(self.read(name)[1])}
+            for name in going:
+                (self._manifests / f"{name}.json").unlink()
+            # What was left by a backup that was killed goes, too.
+            freed = sum(self.blobs.remove(digest) for digest in [*self.blobs.digests()] if digest not in needed)
+            return going, freed
 
     def _blobs_of(self, manifest: Manifest) -> Iterator[Blob]:
         yield from (manifest.index, *manifest.databases.values(), *(kept.blob for kept in manifest.files))

@@ -132,6 +132,13 @@ def test_the_oldest_go_with_the_files_that_no_other_needs(folder: BackupFolder) 
     assert not folder.blobs.has(old)
 
 
+def test_nothing_is_removed_while_a_backup_is_taken(folder: BackupFolder) -> None:
+    first, second = write(folder, b"old"), write(folder, b"new")
+    with folder.written(), pytest.raises(StackError, match="Another backup is being taken"):
+        folder.keep_newest(1)
+    assert folder.names() == [first, second]
+
+
 @pytest.mark.parametrize("path", ["../secrets.json", "/etc/passwd", "a/../../b", "", "./a", "a\0b"])
 def test_a_file_outside_the_state_folder_is_refused(folder: BackupFolder, path: str) -> None:
     name = write(folder, b"x")
