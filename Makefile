@@ -9,7 +9,7 @@ STUDIO := $(BIN)/studio
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up worker down status check upload import export register label select review loop monitor datasets models lineage diff logs test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up worker down status check upload import export register label select review loop monitor datasets models lineage diff logs backup backups restore upgrade test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -86,6 +86,18 @@ logs: setup ## log lines of all services, by time (RUN=id CHILDREN=1 MODEL= ARCH
 monitor: setup ## is a model still right on what it has seen lately, without labels? (MODEL=shapes)
 	@$(if $(MODEL),,$(error expected a model, found none: make monitor MODEL=shapes))$(STUDIO) monitor "$(MODEL)"
 
+backup: setup ## everything that lasts, into a folder of another disk, while the stack works (TO=/mnt/backups KEEP=7)
+	@$(if $(TO),,$(error expected a folder, found none: make backup TO=/mnt/backups))$(STUDIO) backup "$(TO)" $(if $(KEEP),--keep $(KEEP))
+
+backups: setup ## the backups of a folder (FROM=/mnt/backups VERIFY=1 reads all files)
+	@$(if $(FROM),,$(error expected a folder, found none: make backups FROM=/mnt/backups))$(STUDIO) backups "$(FROM)" $(if $(VERIFY),--verify)
+
+restore: setup ## a backup, the newest without BACKUP=, into an empty .studio (FROM=/mnt/backups BACKUP=name)
+	@$(if $(FROM),,$(error expected a folder, found none: make restore FROM=/mnt/backups))$(STUDIO) restore "$(FROM)" $(if $(BACKUP),--backup "$(BACKUP)")
+
+upgrade: setup ## move the stack of an earlier release to this one, after a backup of it (TO=/mnt/backups)
+	@$(if $(TO),,$(error expected a folder for a backup, found none: make upgrade TO=/mnt/backups))$(STUDIO) upgrade "$(TO)"
+
 NEEDS_ARCHIVE = $(if $(ARCHIVE),,$(error expected a file, found none: make $@ ARCHIVE=x.zip))
 
 check: setup ## check a dataset on this disk, without a server (ARCHIVE=x.zip JSON=1 PAGE=x.html POLICY=x.json)
@@ -139,12 +151,13 @@ bench: setup ## each fast or exact part beside its limit or other tools: checks,
 	@$(PY) pytest -q -s tests/benchmarks/bench_catalogue.py
 	@$(PY) tests.benchmarks.bench_logs
 	@$(PY) pytest -q -s tests/benchmarks/bench_metrics.py
+	@$(PY) pytest -q -s tests/benchmarks/bench_backup.py
 
 proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
 	@$(PY) pytest -m heavy -s
 
 chaos: setup ## each flow while each part of the stack is killed, a line a case
-	@set -o pipefail; $(PY) pytest -m heavy -q -s tests/chaos/test_matrix.py tests/chaos/test_loop.py | grep --line-buffered -E '^[a-z]+ \| |passed|failed|Error'
+	@set -o pipefail; $(PY) pytest -m heavy -q -s tests/chaos/test_matrix.py tests/chaos/test_loop.py tests/chaos/test_full_disk.py tests/chaos/test_restore.py | grep --line-buffered -E '^[a-z]+ \| |passed|failed|Error'
 
 docs: setup ## write the parameter tables of docs/, and build the pages as a site in .site
 	@$(PY) infra.parameter_tables

@@ -195,7 +195,7 @@ def prefect_server(settings: StackSettings) -> Service:
         | log_environment("prefect")
         | user_environment("PREFECT_")
         | {
-            "PREFECT_API_DATABASE_CONNECTION_URL": _database(settings, "prefect", "postgresql+asyncpg"),
+            "PREFECT_API_DATABASE_CONNECTION_URL": database_address(settings, "prefect", "postgresql+asyncpg"),
             **review_environment(settings),  # the patrol asks which reviews have ended
             "PREFECT_SERVER_API_AUTH_STRING": settings.local_environment["PREFECT_API_AUTH_STRING"],
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -227,7 +227,7 @@ def _under_prefix(settings: StackSettings) -> dict[str, str]:
 
 def mlflow_server(settings: StackSettings) -> Service:
     """Return MLflow's server and UI; artifacts go through it to S3, so clients need no S3 key."""
-    backend = _database(settings, "mlflow", "postgresql+psycopg2")
+    backend = database_address(settings, "mlflow", "postgresql+psycopg2")
     return Service(
         name="mlflow",
         address=f"http://{HOST}:{settings.mlflow_port}",
@@ -257,8 +257,8 @@ def mlflow_server(settings: StackSettings) -> Service:
     )
 
 
-def _database(settings: StackSettings, name: str, driver: str) -> str:
-    """The address of one database, for SQLAlchemy."""
+def database_address(settings: StackSettings, name: str, driver: str) -> str:
+    """Return the address of one database, for SQLAlchemy."""
     return f"{settings.database_url.replace('postgresql', driver, 1)}/{name}"
 
 

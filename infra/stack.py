@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from infra import front_door, leftovers, postgres, preflight, publish_predict, registration, supervisord
+from infra import front_door, layout, leftovers, postgres, preflight, publish_predict, registration, supervisord
 from infra.command_errors import StackError
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
 from infra.metrics.prometheus_services import write_files
@@ -30,12 +30,14 @@ def up(settings: StackSettings, say: Echo = print) -> None:
     """Start what does not run, wait until all is well, and register buckets, pool and deployments.
 
     Raises:
-        StackError: Nothing was started: an address of STUDIO_NOTIFY or the file of pipelines is wrong, a port is taken,
-            the live log has no place, or a service elsewhere is away. Or a service is not well in time.
+        StackError: Nothing was started: the data is of another release, an address of STUDIO_NOTIFY or the file of
+            pipelines is wrong, a port is taken, the live log has no place, or a service elsewhere is away. Or a
+            service is not well in time.
     """
     began = time.monotonic()
     keep_private(settings.state_dir)
     apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
+    layout.ensure(settings)
     wanted = services(settings)
     names = {service.name for service in wanted}
     preflight.require_loopback(settings)

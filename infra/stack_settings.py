@@ -229,7 +229,7 @@ class StackSettings(BaseSettings):
 
     @property
     def runs_postgres(self) -> bool:
-        """Whether PostgreSQL runs here: Prefect or MLflow does, or people have accounts, and none elsewhere is named."""
+        """Whether PostgreSQL runs here: Prefect, MLflow or accounts need it, and none elsewhere is named."""
         is_needed = not (self.is_elsewhere("PREFECT_API_URL") and self.is_elsewhere("MLFLOW_TRACKING_URI"))
         return (is_needed or self.public) and self.postgres_url is None
 

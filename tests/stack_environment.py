@@ -25,7 +25,7 @@ def set_environment(*, stack: bool) -> Path:
     """
     state = Path(tempfile.mkdtemp(prefix="studio-test-")) / "state"
     state.mkdir()
-    first = _free_block(len(PORTS)) if stack else CLOSED
+    first = free_block(len(PORTS)) if stack else CLOSED
     for number, name in enumerate(PORTS):
         os.environ[f"STUDIO_{name}_PORT"] = str(first + number)
     os.environ["STUDIO_STATE_DIR"] = str(state)
@@ -46,7 +46,7 @@ def set_environment(*, stack: bool) -> Path:
     return state
 
 
-def _free_block(size: int) -> int:
+def free_block(size: int) -> int:
     """The first of `size` ports in a row that are free, and free 10000 above too, below the ephemeral ones."""
     for _ in range(200):
         first = random.randrange(11_000, 21_000)  # noqa: S311

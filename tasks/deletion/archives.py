@@ -21,6 +21,7 @@ from tasks.orchestration.unfinished_runs import UnfinishedRun, list_unfinished_r
 from tasks.pipelines.rules import CHAMPION_ARCHIVES
 from tasks.pipelines.steps import loop_archive
 from tasks.review.asked_images import REVIEWED, loop_folder
+from tasks.storage.fence import announced_change
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE
@@ -150,10 +151,11 @@ def remove_archive(deletion: Deletion) -> None:
     Raises:
         ReplacedError: Another archive came in its place, which stays.
     """
-    while archive_is_there.fn(deletion):  # asked first for stores that delete without a condition
-        if _DATASETS.delete_content(deletion.name, deletion.etag):
-            break
-    delete_checks(deletion.name)
+    with announced_change(flow_run_id()):
+        while archive_is_there.fn(deletion):  # asked first for stores that delete without a condition
+            if _DATASETS.delete_content(deletion.name, deletion.etag):
+                break
+        delete_checks(deletion.name)
 
 
 def list_trained(archive: str, digest: str) -> list[str]:

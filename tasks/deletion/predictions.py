@@ -12,6 +12,7 @@ from tasks.orchestration.current_run import flow_run_id
 from tasks.orchestration.deployed_flows import find
 from tasks.orchestration.step import retried_step
 from tasks.orchestration.unfinished_runs import has_ended
+from tasks.storage.fence import announced_change
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE
@@ -76,5 +77,6 @@ def find_obstacles(run: str) -> list[Obstacle]:
 @retried_step
 def remove_predictions(deletion: Deletion) -> None:
     """Remove the folder of the run; first of all what makes it count as published."""
-    _PREDICTIONS.delete(f"{deletion.name}/{_SUMMARY}")
-    _PREDICTIONS.delete(*_PREDICTIONS.keys(f"{deletion.name}/"))
+    with announced_change(flow_run_id()):
+        _PREDICTIONS.delete(f"{deletion.name}/{_SUMMARY}")
+        _PREDICTIONS.delete(*_PREDICTIONS.keys(f"{deletion.name}/"))

@@ -15,6 +15,7 @@ from tasks.orchestration.step import retried_step
 from tasks.orchestration.unfinished_runs import FLOW_RUN_ID, list_unfinished_runs
 from tasks.selection import known_sample
 from tasks.serving import model_control, model_repository
+from tasks.storage.fence import announced_change
 from tasks.storage.leases import lease_holders
 from tasks.storage.locks import serving_lock
 from tasks.storage.object_names import Bucket
@@ -98,12 +99,13 @@ def require_unused_version(deletion: Deletion, force: bool) -> None:
 def remove_version(deletion: Deletion) -> None:
     """Remove what is served of the version, and then the version itself; its run in MLflow stays, with a tag."""
     model_name, version = _parts(deletion)
-    champions.forget_champion.fn(model_name, version)
-    model_repository.delete_version.fn(model_name, version)
-    if run := _training_run(deletion):
-        _RUNS.delete(f"{run}/best.pt", *_RUNS.keys(checkpoint_key(run)))
-    _RUNS.delete(*_RUNS.keys(known_sample.folder_of(model_name, version)))
-    deleted_versions.delete_version(model_name, version, deletion.tombstone.flow_run_id)
+    with announced_change(flow_run_id()):
+        champions.forget_champion.fn(model_name, version)
+        model_repository.delete_version.fn(model_name, version)
+        if run := _training_run(deletion):
+            _RUNS.delete(f"{run}/best.pt", *_RUNS.keys(checkpoint_key(run)))
+        _RUNS.delete(*_RUNS.keys(known_sample.folder_of(model_name, version)))
+        deleted_versions.delete_version(model_name, version, deletion.tombstone.flow_run_id)
 
 
 def _training_run(deletion: Deletion) -> str:

@@ -15,6 +15,7 @@ from tasks.serving.model_control import read_snapshot
 from tasks.serving.repair import repair_model
 from tasks.serving.served_model import ServedModel
 from tasks.serving.servers import are_several
+from tasks.storage.fence import announced_change
 from tasks.storage.locks import never_cancel, serving_lock
 from tasks.tracking.champion_history import history_after_deploy
 from tasks.tracking.champions import champion_history, find_chosen_version
@@ -94,6 +95,7 @@ def deployment_session(
     run = flow_run_id()
     with (
         serving_lock(model_name, run, flow_run_is_final, cancel_holder) as require_lock,
+        announced_change(run),
         recorded_rollout(action, model_name, run) as record,
         announced_refusal(record),
     ):

@@ -16,6 +16,7 @@ from tasks.orchestration.step import retried_step
 from tasks.retention import inventory
 from tasks.retention.rules import Kind, Leaving, State, reason_to_stay
 from tasks.serving.model_repository import delete_version
+from tasks.storage.fence import announced_change
 from tasks.storage.locks import serving_lock
 from tasks.storage.object_names import Bucket, S3Uri
 from tasks.storage.object_store import ObjectStore
@@ -44,11 +45,12 @@ def remove(kind: Kind, chosen: Iterable[Leaving]) -> None:
     Raises:
         StudioError: A service is away.
     """
-    if kind is Kind.GRAPHS:
-        _remove_graphs(list(chosen))
-        return
-    for leaving in _still_free(list(chosen)):
-        _REMOVERS[kind](leaving)
+    with announced_change(flow_run_id()):
+        if kind is Kind.GRAPHS:
+            _remove_graphs(list(chosen))
+            return
+        for leaving in _still_free(list(chosen)):
+            _REMOVERS[kind](leaving)
 
 
 def _still_free(chosen: list[Leaving]) -> list[Leaving]:

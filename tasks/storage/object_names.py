@@ -22,6 +22,11 @@ OPEN = frozenset({Bucket.DATASETS, Bucket.MEDIA, Bucket.BASE_MODELS, Bucket.PRED
 CLOSED = frozenset(Bucket) - OPEN
 
 
+# In bucket `runs`, and no backup has them (tasks/storage/fence.py).
+FENCE = "locks/backup/fence"
+CHANGES = "locks/changes/"
+
+
 class S3Uri(NamedTuple):
     """One object, or all objects whose key begins with `key`."""
 

@@ -36,7 +36,20 @@ COMMANDS = set(CLICK.commands)
 
 
 # The last two need the database alone.
-WITHOUT_STACK = {"up", "down", "status", "demo", "check", "init", "logs", "users", "audit"}
+WITHOUT_STACK = {
+    "up",
+    "down",
+    "status",
+    "demo",
+    "check",
+    "init",
+    "logs",
+    "backups",
+    "restore",
+    "upgrade",
+    "users",
+    "audit",
+}
 ARGUMENTS = {"delete-version": ("shapes", "1"), "clean-up": (), "upload": ("x.zip",)}
 
 

@@ -1,0 +1,217 @@
+"""What a backup consists of: `backups/<name>.json`, which is written last, and the list of its objects."""
+
+import fcntl
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from infra.backup.blobs import Blob, Blobs
+from infra.command_errors import StackError
+from tasks.files import write_atomically
+
+FORMAT = 1  # of the folder of backups
+_NAME = "%Y%m%dT%H%M%SZ"
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or {"..", "."} & set(path.split("/")) or "\0" in path:
+        raise ValueError(f"expected a path inside the state folder, found {path!r}")
+    return path
+
+
+class KeptFile(BaseModel):
+    """A file of the state folder, by its path in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Annotated[str, AfterValidator(_inside)]
+    blob: Blob
+
+
+class Manifest(BaseModel):
+    """A whole backup: a file that has this form names nothing that was not written before it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    layout: int = Field(ge=1, description="Of the state folder and the buckets (infra/layout.py).")
+    release: str
+    servers: dict[str, str] = Field(description="Whose databases these are: name and version.")
+    taken: datetime
+    databases: dict[Annotated[str, Field(pattern="^[a-z_]+$")], Blob]
+    files: list[KeptFile]
+    buckets: list[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]]
+    versioned: list[str] = Field(description="The buckets that keep earlier versions.")
+    objects: int
+    size: int = Field(description="Bytes of all objects.")
+    index: Blob
+    left_out: list[str]
+
+
+class ObjectEntry(NamedTuple):
+    """An object, or one of its earlier versions; a marker says that it was deleted and has no bytes.
+
+    Entries of one key are in the order in which they were written.
+    """
+
+    bucket: str
+    key: str
+    version: str | None
+    etag: str
+    size: int
+    modified: str
+    sha256: str | None
+    content_type: str
+    metadata: dict[str, str]
+
+    @property
+    def blob(self) -> Blob | None:
+        """Its bytes; None for a marker."""
+        return Blob(sha256=self.sha256, size=self.size) if self.sha256 else None
+
+    @property
+    def is_marker(self) -> bool:
+        """Whether it says that the object was deleted."""
+        return self.sha256 is None
+
+
+class BackupFolder:
+    """A folder of backups, which share their files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.blobs = Blobs(folder)
+        self._manifests = folder / "backups"
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """Make the folder and hold it: nobody else takes or removes a backup here in the block.
+
+        Raises:
+            StackError: Somebody does, or the folder cannot be made.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = (self.folder / "lock").open("ab")
+        except OSError as error:
+            raise StackError(
+                f"Expected a folder for backups, found {error}. Name one that you may write to."
+            ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StackError(f"Another backup is being taken in {self.folder}: wait until it has ended.") from error
+            self.folder.chmod(0o700)
+            self._manifests.mkdir(mode=0o700, exist_ok=True)
+            self.blobs.prepare()
+            yield
+
+    def names(self) -> list[str]:
+        """Return the names of the whole backups, the newest last."""
+        return sorted(path.stem for path in self._manifests.glob("[!.]*.json"))
+
+    def read(self, name: str | None = None) -> tuple[str, Manifest]:
+        """Return a backup and its name; the newest if none is named.
+
+        Raises:
+            StackError: There is none of that name, or it is none of ours.
+        """
+        names = self.names()
+        if not names or (name and name not in names):
+            found = ", ".join(names) or "none"
+            raise StackError(f"Expected {f'backup {name}' if name else 'a backup'} in {self.folder}, found {found}.")
+        chosen = name or names[-1]
+        path = self._manifests / f"{chosen}.json"
+        content: Any = None
+        try:
+            content = json.loads(path.read_bytes())
+            return chosen, Manifest.model_validate(content)
+        except (ValueError, ValidationError) as error:
+            if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
+                raise StackError(
+                    f"Expected a backup of format {FORMAT}, found {content['format']} in {path}, which release "
+                    f"{content.get('release')!r} has made: restore it with that release or a newer one."
+                ) from error
+            raise StackError(f"Expected a backup, found in {path} what is none: {error}") from error
+
+    def write(self, manifest: Manifest) -> str:
+        """Make a backup count, now that all of its files are on the disk; returns its name."""
+        os.sync()
+        name = manifest.taken.strftime(_NAME)
+        with write_atomically(self._manifests / f"{name}.json") as unfinished:
+            unfinished.touch(mode=0o600)
+            with unfinished.open("w") as stream:
+                stream.write(manifest.model_dump_json(indent=1))
+                stream.flush()
+                os.fsync(stream.fileno())
+        return name
+
+    def free_moment(self) -> datetime:
+        """Return now, to the second, or a moment after the newest backup if that has the same name."""
+        now = datetime.now(UTC).replace(microsecond=0)
+        newest = max((datetime.strptime(each, _NAME).replace(tzinfo=UTC) for each in self.names()), default=None)
+        return now if newest is None or now > newest else newest + timedelta(seconds=1)
+
+    def objects(self, manifest: Manifest) -> Iterator[ObjectEntry]:
+        """Yield the objects of a backup, bucket by bucket.
+
+        Raises:
+            StackError: The list of them is missing or damaged.
+        """
+        with gzip.open(self.blobs.require(manifest.index), "rt", encoding="utf-8") as lines:
+            for line in lines:
+                yield ObjectEntry(**json.loads(line))
+
+    def write_index(self, entries: Iterable[ObjectEntry]) -> Blob:
+        """Keep the list of objects."""
+        return self.blobs.add(_packed(entries))
+
+    def verify(self, manifest: Manifest) -> Iterator[str]:
+        """Read every file of a backup; yield what is wrong.
+
+        Raises:
+            StackError: The list of its objects is missing or damaged.
+        """
+        seen = set[str]()
+        for blob in self._blobs_of(manifest):
+            if blob.sha256 not in seen and (fault := self.blobs.fault(blob)):
+                yield fault
+            seen.add(blob.sha256)
+
+    def keep_newest(self, count: int) -> tuple[list[str], int]:
+        """Remove all but the newest backups, and the files that no other needs; returns their names, and the bytes.
+
+        Raises:
+            StackError: One that stays is damaged, or somebody else writes to the folder: nothing is removed then.
+        """
+        with self.written():  # the files of a backup that is being taken are no backup's yet
+            names = self.names()
+            going, staying = names[:-count], names[-count:]
+            needed = {blob.sha256 for name in staying for blob in self._blobs_of(self.read(name)[1])}
+            for name in going:
+                (self._manifests / f"{name}.json").unlink()
+            # What was left by a backup that was killed goes, too.
+            freed = sum(self.blobs.remove(digest) for digest in [*self.blobs.digests()] if digest not in needed)
+            return going, freed
+
+    def _blobs_of(self, manifest: Manifest) -> Iterator[Blob]:
+        yield from (manifest.index, *manifest.databases.values(), *(kept.blob for kept in manifest.files))
+        yield from filter(None, (entry.blob for entry in self.objects(manifest)))
+
+
+def _packed(entries: Iterable[ObjectEntry]) -> Iterator[bytes]:
+    """Lines of JSON, compressed; the same lines are the same bytes."""
+    packer = zlib.compressobj(wbits=31)
+    for entry in entries:
+        yield packer.compress(json.dumps(entry._asdict()).encode() + b"\n")
+    yield packer.flush()
