@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 import struct
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import Any
@@ -28,6 +29,7 @@ from tasks.serving.triton_config import config_versions, read_champion_version, 
 MAX_BYTES = 32 * 2**20
 TIMEOUT_S = 60.0
 PROBE_TIMEOUT_S = 2.0
+AWAY_S = 10.0  # for which one that did not answer is asked last
 MAX_AT_ONCE = 16  # pictures in memory, of MAX_BYTES each; others wait unread
 _ANOTHER_MAY_KNOW = {404, 503}  # the model is not there yet, or is on its way out
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -47,6 +49,7 @@ def prepare(state: State, triton: httpx.AsyncClient, list_tritons: Callable[[], 
     state.triton = triton
     state.list_tritons = list_tritons
     state.turns = count()
+    state.away_until = dict[str, float]()
     state.key = key
     state.slots = asyncio.Semaphore(MAX_AT_ONCE)
 
@@ -64,13 +67,15 @@ async def _ask_any(
     first = next(state.turns) % len(tritons)
     answer: httpx.Response | None = None
     error: httpx.HTTPError | None = None
-    for address in [*tritons[first:], *tritons[:first]]:
+    now = time.monotonic()
+    for address in sorted([*tritons[first:], *tritons[:first]], key=lambda each: state.away_until.get(each, 0.0) > now):
         try:
             if len(tritons) > 1:  # one that is stopped takes connections and never answers
                 await state.triton.get(f"http://{address}/v2/health/live", timeout=PROBE_TIMEOUT_S)
             answer = await ask(state.triton, f"http://{address}")
         except httpx.HTTPError as raised:
             error = raised
+            state.away_until[address] = time.monotonic() + AWAY_S
             continue
         if answer.status_code not in _ANOTHER_MAY_KNOW:
             return answer
