@@ -44,9 +44,15 @@ def triton_client() -> httpx.AsyncClient:
     return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
 
 
-def prepare(state: State, triton: httpx.AsyncClient, list_tritons: Callable[[], Sequence[str]], key: str) -> None:
-    """Give the routes what they share: the client, the Tritons, the key of their index, and the room for pictures."""
+def prepare(
+    state: State, triton: httpx.AsyncClient, url: str, list_tritons: Callable[[], Sequence[str]] | None, key: str
+) -> None:
+    """Give the routes what they share: the client, the Tritons, the key of their index, and the room for pictures.
+
+    There is one Triton at `url` (host:port), or those that `list_tritons` returns.
+    """
     state.triton = triton
+    state.triton_url = url
     state.list_tritons = list_tritons
     state.turns = count()
     state.away_until = dict[str, float]()
@@ -63,7 +69,7 @@ async def _ask_any(
         httpx.HTTPError: None answers.
     """
     state = request.app.state
-    tritons = await run_in_threadpool(state.list_tritons)  # it may look up a name
+    tritons = await _list_tritons(state)
     first = next(state.turns) % len(tritons)
     answer: httpx.Response | None = None
     error: httpx.HTTPError | None = None
@@ -82,6 +88,11 @@ async def _ask_any(
     if answer is None:
         raise error or httpx.ConnectError("there is no Triton")
     return answer
+
+
+async def _list_tritons(state: State) -> Sequence[str]:
+    # Several may be the addresses of a name that is looked up.
+    return await run_in_threadpool(state.list_tritons) if state.list_tritons else [state.triton_url]
 
 
 async def show_tab(request: Request) -> Response:
@@ -184,7 +195,8 @@ async def _infer(request: Request, body: bytes) -> Response:
 
 
 def _while_triton_is_away(request: Request, error: httpx.HTTPError) -> Response:
-    addresses = " or ".join(request.app.state.list_tritons())
+    state = request.app.state
+    addresses = " or ".join(state.list_tritons() if state.list_tritons else [state.triton_url])
     return _error(f"expected Triton at {addresses}, found no answer ({error!r}): start it with `studio up`", 502)
 
 
