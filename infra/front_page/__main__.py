@@ -11,7 +11,8 @@ from infra.request_log import RequestLog
 from infra.stack_settings import StackSettings
 from tasks import log_lines
 from tasks.orchestration.repetition import run_periodically
-from tasks.serving.servers import list_servers
+from tasks.serving.servers import resolve
+from tasks.settings import Settings
 
 
 def main() -> None:
@@ -23,6 +24,8 @@ def main() -> None:
         from infra.accounts.bootstrap import oidc_client
 
         client = oidc_client(settings)
+    targets = Settings().triton_target_list
+    are_several = len(targets) > 1 or targets[0].by_dns
     services = Services(
         accounts_url=os.environ.get("STUDIO_ACCOUNTS_URL", ""),
         audit_days=settings.audit_days,
@@ -32,7 +35,7 @@ def main() -> None:
         password=os.environ["STUDIO_PASSWORD"],
         store_url=os.environ.get("STUDIO_S3_URL") or os.environ["AWS_ENDPOINT_URL"],
         s3_events_secret=os.environ["STUDIO_S3_EVENTS_SECRET"],
-        list_tritons=lambda: [server.http for server in list_servers()],
+        list_tritons=(lambda: [server.http for server in resolve(targets)]) if are_several else None,
         front_door_secret=os.environ.get("STUDIO_FRONT_DOOR_SECRET", ""),
         metrics_token=os.environ["STUDIO_METRICS_TOKEN"],
     )

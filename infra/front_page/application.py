@@ -74,11 +74,15 @@ def application(services: Services) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def with_triton(app: Starlette) -> AsyncIterator[None]:
-        list_tritons = services.list_tritons or (lambda: [services.triton_url])
-        async with live.triton_client() as client, server_watch.watching(client, list_tritons, services.triton_key):
-            live.prepare(app.state, client, list_tritons, services.triton_key)
-            async with people.tidied(services.audit_days) if people else contextlib.nullcontext():
-                yield
+        list_tritons, key = services.list_tritons, services.triton_key
+        async with contextlib.AsyncExitStack() as stack:
+            client = await stack.enter_async_context(live.triton_client())
+            if list_tritons:
+                await stack.enter_async_context(server_watch.watching(client, list_tritons, key))
+            live.prepare(app.state, client, services.triton_url, list_tritons, key)
+            if people:
+                await stack.enter_async_context(people.tidied(services.audit_days))
+            yield
 
     people = _open_people(services)
 

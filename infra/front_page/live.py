@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 import struct
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import Any
@@ -29,6 +30,7 @@ from tasks.serving.triton_config import config_versions, read_champion_version, 
 MAX_BYTES = 32 * 2**20
 TIMEOUT_S = 60.0
 PROBE_TIMEOUT_S = 2.0
+AWAY_S = 10.0  # for which one that did not answer is asked last
 MAX_AT_ONCE = 16  # pictures in memory, of MAX_BYTES each; others wait unread
 _ANOTHER_MAY_KNOW = {404, 503}  # the model is not there yet, or is on its way out
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -43,11 +45,18 @@ def triton_client() -> httpx.AsyncClient:
     return httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
 
 
-def prepare(state: State, triton: httpx.AsyncClient, list_tritons: Callable[[], Sequence[str]], key: str) -> None:
-    """Give the routes what they share: the client, the Tritons, the key of their index, and the room for pictures."""
+def prepare(
+    state: State, triton: httpx.AsyncClient, url: str, list_tritons: Callable[[], Sequence[str]] | None, key: str
+) -> None:
+    """Give the routes what they share: the client, the Tritons, the key of their index, and the room for pictures.
+
+    There is one Triton at `url` (host:port), or those that `list_tritons` returns.
+    """
     state.triton = triton
+    state.triton_url = url
     state.list_tritons = list_tritons
     state.turns = count()
+    state.away_until = dict[str, float]()
     state.key = key
     state.slots = asyncio.Semaphore(MAX_AT_ONCE)
 
@@ -61,23 +70,30 @@ async def _ask_any(
         httpx.HTTPError: None answers.
     """
     state = request.app.state
-    tritons = await run_in_threadpool(state.list_tritons)  # it may look up a name
+    tritons = await _list_tritons(state)
     first = next(state.turns) % len(tritons)
     answer: httpx.Response | None = None
     error: httpx.HTTPError | None = None
-    for address in [*tritons[first:], *tritons[:first]]:
+    now = time.monotonic()
+    for address in sorted([*tritons[first:], *tritons[:first]], key=lambda each: state.away_until.get(each, 0.0) > now):
         try:
             if len(tritons) > 1:  # one that is stopped takes connections and never answers
                 await state.triton.get(f"http://{address}/v2/health/live", timeout=PROBE_TIMEOUT_S)
             answer = await ask(state.triton, f"http://{address}")
         except httpx.HTTPError as raised:
             error = raised
+            state.away_until[address] = time.monotonic() + AWAY_S
             continue
         if answer.status_code not in _ANOTHER_MAY_KNOW:
             return answer
     if answer is None:
         raise error or httpx.ConnectError("there is no Triton")
     return answer
+
+
+async def _list_tritons(state: State) -> Sequence[str]:
+    # Several may be the addresses of a name that is looked up.
+    return await run_in_threadpool(state.list_tritons) if state.list_tritons else [state.triton_url]
 
 
 async def show_tab(request: Request) -> Response:
@@ -187,7 +203,8 @@ async def _infer(request: Request, body: bytes) -> Response:
 
 
 def _while_triton_is_away(request: Request, error: httpx.HTTPError) -> Response:
-    addresses = " or ".join(request.app.state.list_tritons())
+    state = request.app.state
+    addresses = " or ".join(state.list_tritons() if state.list_tritons else [state.triton_url])
     return _error(f"expected Triton at {addresses}, found no answer ({error!r}): start it with `studio up`", 502)
 
 

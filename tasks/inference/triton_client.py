@@ -206,8 +206,8 @@ class TritonClient:
                         errors += 1
                         if errors == MAX_ATTEMPTS:
                             raise ResponseError(f"expected {self._about} to answer, found {found}") from error
-                self._give_up_after(time.monotonic() - since, found)
             if not self._has_others(server):
+                self._give_up_after(time.monotonic() - since, found)
                 time.sleep(next(pauses))
         # One thread has waited for all: the others need not wait as long again.
         raise self._fault
@@ -221,7 +221,7 @@ class TritonClient:
             server = free[0]
             server.busy += 1
             if server.doubted:
-                server.rests_until = time.monotonic() + 3 * CHECK_TIMEOUT_S  # one thread asks it, for each name
+                server.rests_until = time.monotonic() + 4 * CHECK_TIMEOUT_S  # one thread asks it
         try:
             yield server
         finally:
@@ -239,7 +239,8 @@ class TritonClient:
     def _can_be_asked(self, server: _Server) -> bool:
         if not server.doubted and not server.is_over:
             return True
-        if not server.find_version() or server.is_over:
+        # One that hangs takes its time for each question, so the first is whether it answers.
+        if not server.is_live() or not server.find_version() or server.is_over:
             server.rest()
             return False
         server.doubted = False

@@ -103,8 +103,10 @@ def talking_to(server: TritonServer) -> Iterator[None]:
 
 def current_server() -> TritonServer:
     """Return the server to which calls go now."""
+    if chosen := _chosen.get():
+        return chosen
     servers = list_servers()
-    return _chosen.get() or (servers[0] if len(servers) == 1 else next(filter(is_live, servers), servers[0]))
+    return servers[0] if len(servers) == 1 else next(filter(is_live, servers), servers[0])
 
 
 def live_servers() -> list[TritonServer]:

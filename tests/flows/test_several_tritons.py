@@ -135,6 +135,7 @@ class Answer(NamedTuple):
     seconds: float
     version: int
     fault: str = ""
+    retried: str = ""
 
 
 class BothClients(Clients):
@@ -183,7 +184,12 @@ class BothClients(Clients):
             f"\n{what}: {len(self.answers)} answers {counts}, {len(self.failures)} failed, the longest took "
             f"{longest:.1f} s",
             *self.failures[:3],
+            *(f"\n  {count} times: {text}" for text, count in self._retried().items()),
         )
+
+    def _retried(self) -> Counter[str]:
+        """What an answer took besides: the errors of one server before the other answered."""
+        return Counter(answer.retried for answer in self.answers if answer.retried)
 
     def run(self) -> None:
         with self._lock:
@@ -195,14 +201,15 @@ class BothClients(Clients):
 
     def _ask(self, kind: str, ask: Callable[[TritonServer], int], turn: int) -> Answer:
         servers = list_servers()
-        faults = []
+        faults = list[str]()
         began = time.monotonic()
         for attempt in range(4):
+            server = servers[(turn + attempt) % 2]
             try:
-                version = ask(servers[(turn + attempt) % 2])
-                return Answer(kind, time.monotonic() - began, version)
+                version = ask(server)
+                return Answer(kind, time.monotonic() - began, version, retried="; ".join(faults))
             except (InferenceServerException, OSError, http.client.HTTPException, StudioError) as error:
-                faults.append(repr(error))
+                faults.append(f"{server}: {error!r}")
         return Answer(kind, time.monotonic() - began, 0, "; ".join(faults))
 
     def _unnamed(self, server: TritonServer) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -102,10 +103,12 @@ def test_live_requests_are_spread_over_the_tritons(pair: list[type[StandIn]]) ->
 def test_a_triton_that_is_gone_or_hangs_costs_no_live_request(
     pair: list[type[StandIn]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "PROBE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(live, "PROBE_TIMEOUT_S", 0.5)
     pair[0].hangs = threading.Event()
+    began = time.monotonic()
     answers = ask([NOBODY, *addresses_of(pair)], 6)
     pair[0].hangs.set()
+    assert time.monotonic() - began < 2, "it waited for one that hangs each time"
     assert [answer.json() for answer in answers] == [{"from": pair[1].port}] * 6
 
 
@@ -165,6 +168,10 @@ def test_a_run_puts_servers_right_that_differ_twice_in_a_row(
     pair[1].version = 2
     watch(addresses_of(pair)[:1], 0.5)
     assert started == []
+    monkeypatch.setattr(server_watch, "EVERY_S", 1.0)
+    watch(addresses_of(pair), 1.7)
+    assert started == [], "they may differ in the middle of a rollout"
+    monkeypatch.setattr(server_watch, "EVERY_S", 0.05)
     watch(addresses_of(pair), 1.0)
     assert len(started) > 1
     assert len(set(started)) <= 2  # by the clock

@@ -34,7 +34,7 @@ class StandIn(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mi
         self.kept_until = ""
         self.answers = 0
         self.most = self.now = 0
-        self.pause_s = 0.0
+        self.pause_s = self.silence_s = 0.0
         self.fault: grpc.StatusCode | None = None
         self._lock = threading.Lock()
 
@@ -56,6 +56,7 @@ class StandIn(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mi
         return answer
 
     def ModelReady(self, request: Any, _: Any) -> Any:  # noqa: N802
+        time.sleep(self.silence_s)
         return service_pb2.ModelReadyResponse(ready=request.name == self.entry)
 
     def ModelConfig(self, request: Any, _: Any) -> Any:  # noqa: N802
@@ -65,6 +66,7 @@ class StandIn(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mi
         return answer
 
     def ServerLive(self, *_: Any) -> Any:  # noqa: N802
+        time.sleep(self.silence_s)
         return service_pb2.ServerLiveResponse(live=True)
 
 
@@ -189,6 +191,19 @@ def test_a_server_that_hangs_costs_a_request_its_timeout_and_is_asked_no_more(
         began = time.monotonic()
         assert ask(client, 100) == {"1 image": 100}
         assert time.monotonic() - began < 2
+
+
+def test_a_server_that_hangs_holds_up_who_asks_whether_it_is_back_only_once(
+    pair: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for each name that the version may have, nor with a further question."""
+    monkeypatch.setattr(triton_client, "CHECK_TIMEOUT_S", 1.0)
+    pair[0].triton.silence_s = 3.0
+    with client_of(*pair) as client:
+        for _ in range(3):
+            began = time.monotonic()
+            client.infer(PICTURES)
+            assert time.monotonic() - began < 1.8
 
 
 @pytest.mark.parametrize("count", [1, 2])
