@@ -18,7 +18,7 @@ import yaml
 
 from infra.environment import inherited_environment
 from infra.notification_addresses import parse_addresses
-from infra.stack_settings import HOST, USER, StackSettings, write_private
+from infra.stack_settings import HOST, TRITON_PORT_STEP, USER, StackSettings, write_private
 from infra.supervisord import Service
 
 RULES = Path(__file__).with_name("rules.yml")
@@ -63,14 +63,13 @@ def _basic_auth(settings: StackSettings, name: str) -> dict[str, str]:
 
 
 def _prometheus_configuration(settings: StackSettings) -> dict[str, Any]:
-    def job(name: str, port: int, host: str = HOST, **further: object) -> dict[str, Any]:
-        return {"job_name": name, "static_configs": [{"targets": [f"{host}:{port}"]}], **further}
+    def job(name: str, port: int, **further: object) -> dict[str, Any]:
+        return {"job_name": name, "static_configs": [{"targets": [f"{HOST}:{port}"]}], **further}
 
     token = {"credentials_file": str(folder(settings) / "studio.token")}
-    triton_host = settings.environment.get("TRITON_HTTP_URL", HOST).rpartition(":")[0] or HOST
     jobs = [
         job("studio", settings.live_port, authorization=token),
-        job("triton", settings.triton_metrics_port, triton_host),
+        _triton_job(settings),
         job("prometheus", settings.prometheus_port, basic_auth=_basic_auth(settings, "prometheus")),
         job("alertmanager", settings.alertmanager_port, basic_auth=_basic_auth(settings, "alertmanager")),
     ]
@@ -90,6 +89,18 @@ def _prometheus_configuration(settings: StackSettings) -> dict[str, Any]:
         },
         "scrape_configs": jobs,
     }
+
+
+def _triton_job(settings: StackSettings) -> dict[str, Any]:
+    """The job of all Tritons in use; one elsewhere has its metrics at the port that those here have."""
+    port = settings.triton_metrics_port
+    if not settings.is_elsewhere("TRITON_GRPC_URL"):
+        here = [f"{HOST}:{port + number * TRITON_PORT_STEP}" for number in range(settings.tritons)]
+        return {"job_name": "triton", "static_configs": [{"targets": here}]}
+    hosts = {target.http.rpartition(":")[0]: target.by_dns for target in settings.triton_targets}
+    named = [f"{host}:{port}" for host, by_dns in hosts.items() if not by_dns]
+    found = [{"names": [host], "type": "A", "port": port} for host, by_dns in hosts.items() if by_dns]
+    return {"job_name": "triton", "static_configs": [{"targets": named}], "dns_sd_configs": found}
 
 
 def _alertmanager_configuration(settings: StackSettings) -> dict[str, Any]:

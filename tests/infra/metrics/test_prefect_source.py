@@ -93,6 +93,7 @@ def test_a_flow_that_is_not_ours_is_other(start: Callable[..., UUID]) -> None:
     assert read["flow_runs_ended_total", TRAIN, "failed"] == 0
 
 
+@pytest.mark.usefixtures("stack")
 def test_a_worker_that_is_there_is_counted() -> None:
     read = Read(TRAIN)
     assert read["workers_online",] >= 1
