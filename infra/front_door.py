@@ -177,6 +177,9 @@ def caddyfile(settings: StackSettings) -> str:
 (asked) {{
 	forward_auth {HOST}:{settings.live_port} {{
 		uri {CHECK}
+		# Of a WebSocket, too, this is a question: Sec-WebSocket-Key stays, and says what is asked about.
+		header_up -Connection
+		header_up -Upgrade
 		header_up Host {HOST}:{settings.live_port}
 		header_up {SECRET_HEADER} {settings.secrets["front_door"]}
 		header_up X-Forwarded-For {{http.request.remote.host}}
@@ -266,6 +269,7 @@ https://{host}:{port} {{
 				import asked
 				reverse_proxy {HOST}:{settings.live_port} {{
 					import forwarded
+					header_down Location "^https?://{re.escape(HOST)}:{settings.live_port}/" "/"
 				}}
 			}}
 		}}

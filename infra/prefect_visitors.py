@@ -18,6 +18,8 @@ from infra.visitor_door import needed_role_behind, visitor_behind
 
 PREFIX = "/prefect"
 _FIRST_MESSAGE_S = 10.0  # within which a socket has to say who it is
+# Of these the front page reads where a request comes from, and that it is a socket.
+_OF_THE_HANDSHAKE = ("X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id", "Sec-WebSocket-Key")
 _CHANGE_OF_RUN = "/api/flow_runs/"
 
 
@@ -156,11 +158,7 @@ class Visitors:
             "Authorization": f"Basic {base64.b64encode(token.encode()).decode()}",
             "X-Forwarded-Method": "GET",
             "X-Forwarded-Uri": f"{PREFIX}{scope['path']}",
-            **{
-                name: headers[name]
-                for name in ("X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id")
-                if name in headers
-            },
+            **{name: headers[name] for name in _OF_THE_HANDSHAKE if name in headers},
         }
         try:
             async with httpx.AsyncClient(timeout=5, trust_env=False) as client:

@@ -193,7 +193,7 @@ def load_settings() -> StackSettings:
     A running stack goes on with the services elsewhere that it was started with.
 
     Raises:
-        StackError: The environment names other ports, or another live log, than the running stack has.
+        StackError: The environment names other ports, live log or front door than the running stack has.
     """
     settings = StackSettings.load()
     if supervisord.process(settings) is None:
@@ -204,7 +204,7 @@ def load_settings() -> StackSettings:
             os.environ.update({name: kept[name] or "" for name in names if name in kept and not os.environ.get(name)})
     for name, value in {"STUDIO_LIVE_LOG_DIR": "", **settings.remembered}.items():
         wanted = settings.memory.get(name, value)
-        if ("PORT" in name or "LIVE_LOG" in name) and wanted != value:
+        if ("PORT" in name or "LIVE_LOG" in name or name.startswith("STUDIO_PUBLIC_")) and wanted != value:
             raise StackError(
                 f"The stack is up with {name}={value}, not {wanted or 'none'}: `studio down` first, without {name}."
             )

@@ -28,7 +28,7 @@ _OF_A_NEW_RUN = {
     "state",
     "enforce_parameter_schema",
 }
-_NOTHING = (None, False, "", [], {})
+_NOTHING: tuple[Body, ...] = (None, False, "", [], {})
 
 
 def checks_body(method: str, path: str) -> bool:

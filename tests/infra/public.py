@@ -1,15 +1,18 @@
 """A front door with real services behind it: Caddy, PostgreSQL, SeaweedFS, Prefect and MLflow.
 
-The front page behind it is a stand-in: it answers `/auth/check` from a list of four people, and shows on any other path
-what it was sent.
+The front page behind it is the real one, with accounts and without Triton, or a stand-in: that answers `/auth/check`
+from a list of four people, and shows on any other path what it was sent.
 """
 
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import json
 import os
 import signal
+import socket
+import ssl
 import sys
 import tempfile
 import threading
@@ -25,13 +28,16 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from infra import bootstrap, postgres, stack, supervisord
+from infra.accounts.bootstrap import ensure_accounts
 from infra.accounts.permissions import SOCKET, locate, needed_role
 from infra.accounts.roles import UserRole
 from infra.accounts.visitors import SECRET_HEADER, came_through_the_front_door
 from infra.front_door import CHECK, SESSION_COOKIE, prepare_front_door, require_front_door, root_certificate
-from infra.services import prepare_object_store, services
+from infra.services import http_check, prepare_object_store, services
 from infra.stack_settings import VARIABLES, StackSettings
 from infra.temporary import fresh_folder, make_temporary_folder, remove_temporary
 from tests import stack_environment
@@ -77,15 +83,11 @@ class _ByName(httpx.BaseTransport):
     """No name server knows the host: the connection goes to this machine, by that name."""
 
     def __init__(self, public: Public) -> None:
-        import ssl
-
         self._inner = httpx.HTTPTransport(verify=ssl.create_default_context(cafile=public.root))
-        self._port = public.settings.public_port
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions["sni_hostname"] = NAME
-        request.headers.setdefault("Host", f"{NAME}:{self._port}")
-        request.url = request.url.copy_with(host="127.0.0.1", port=self._port)
+        request.url = request.url.copy_with(host="127.0.0.1")
         return self._inner.handle_request(request)
 
     def close(self) -> None:
@@ -135,9 +137,23 @@ def stand_in(settings: StackSettings, asked: list[dict[str, str]]) -> Starlette:
     return Starlette(routes=routes)
 
 
+def open_socket(public: Public, address: str, headers: dict[str, str] | None = None) -> ClientConnection:
+    """A socket from outside; the name of the host is that of this machine."""
+    port = public.settings.public_port
+    return connect(
+        address,
+        sock=socket.create_connection(("127.0.0.1", port)),
+        ssl=ssl.create_default_context(cafile=public.root),
+        server_hostname=NAME,
+        proxy=None,
+        subprotocols=[Subprotocol("prefect")],
+        additional_headers=headers,
+    )
+
+
 @contextlib.contextmanager
-def run_public() -> Iterator[Public]:
-    """The services of a stack of their own, but for workers and Triton."""
+def run_public(*, with_accounts: bool = False) -> Iterator[Public]:
+    """The services of a stack of their own, but for workers and Triton; `with_accounts`: with the real front page."""
     with tempfile.TemporaryDirectory(prefix="studio-public-") as folder, pytest.MonkeyPatch.context() as patch:
         first = stack_environment._free_block(len(stack_environment.PORTS) + 2)
         for number, name in enumerate((*stack_environment.PORTS, "PUBLIC", "PUBLIC_S3")):
@@ -150,18 +166,22 @@ def run_public() -> Iterator[Public]:
         settings = StackSettings.load()
         require_front_door(settings)
         public = Public(settings)
-        with _served(stand_in(settings, public.asked), settings.live_port):
+        page = stand_in(settings, public.asked)
+        with contextlib.nullcontext() if with_accounts else _served(page, settings.live_port):
             try:
-                _start(settings)
+                _start(settings, (*PARTS, "studio") if with_accounts else PARTS)
                 yield public
             finally:
                 supervisord.stop(settings)
                 remove_temporary(settings)
 
 
-def _start(settings: StackSettings) -> None:
+def _start(settings: StackSettings, parts: tuple[str, ...]) -> None:
     stack.keep_private(settings.state_dir)
-    wanted = {service.name: service for service in services(settings) if service.name in PARTS}
+    wanted = {service.name: service for service in services(settings) if service.name in parts}
+    if "studio" in wanted:  # its own check asks for Triton, too
+        check = http_check(f"http://127.0.0.1:{settings.live_port}/live")
+        wanted["studio"] = dataclasses.replace(wanted["studio"], check=check)
     fresh_folder(settings.state_dir / "scratch")
     postgres.prepare(settings)
     prepare_object_store(settings)
@@ -172,9 +192,11 @@ def _start(settings: StackSettings) -> None:
         supervisord.start_service(settings, name)
     stack.wait_until_healthy([wanted["postgres"]], settings, print)
     bootstrap.ensure_databases(settings)
-    for name in ("prefect", "mlflow"):
+    if "studio" in wanted:
+        ensure_accounts(settings)
+    for name in {"prefect", "mlflow", "studio"} & wanted.keys():
         supervisord.start_service(settings, name)
-    stack.wait_until_healthy([wanted[name] for name in PARTS[1:]], settings, print)
+    stack.wait_until_healthy([wanted[name] for name in parts[1:]], settings, print)
     bootstrap.ensure_buckets(settings)
 
 

@@ -4,6 +4,7 @@ import asyncio
 from typing import Self
 
 import pytest
+from prefect import runtime
 from starlette.concurrency import run_in_threadpool
 
 from tasks.orchestration import deployed_flows, starters
@@ -36,7 +37,7 @@ def test_what_is_started_in_a_block_is_started_for_its_person() -> None:
 
 
 def test_a_child_run_is_of_who_started_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starters.runtime.flow_run, "tags", ["x", *OTTO.tags], raising=False)
+    monkeypatch.setattr(runtime.flow_run, "tags", ["x", *OTTO.tags], raising=False)
     assert starter_tags() == OTTO.tags
 
 
