@@ -155,7 +155,7 @@ def open_socket(public: Public, address: str, headers: dict[str, str] | None = N
 def run_public(*, with_accounts: bool = False) -> Iterator[Public]:
     """The services of a stack of their own, but for workers and Triton; `with_accounts`: with the real front page."""
     with tempfile.TemporaryDirectory(prefix="studio-public-") as folder, pytest.MonkeyPatch.context() as patch:
-        first = stack_environment._free_block(len(stack_environment.PORTS) + 2)
+        first = stack_environment.free_block(len(stack_environment.PORTS) + 2)
         for number, name in enumerate((*stack_environment.PORTS, "PUBLIC", "PUBLIC_S3")):
             patch.setenv(f"STUDIO_{name}_PORT", str(first + number))
         patch.setenv("STUDIO_STATE_DIR", str(Path(folder) / "state"))

@@ -133,8 +133,8 @@ def test_a_person_signs_in_with_a_browser_and_uploads_an_archive(
             page.js(f"document.querySelector('#{field}').value = {json.dumps(value)}")
         page.js("document.querySelector('form button.main').click()")
         page.wait(f"document.body?.innerText.includes({json.dumps(person)})")
-        page.wait("!!document.querySelector('input[type=file]')")
-        page.choose("input[type=file]", archive)
+        page.wait("document.readyState === 'complete' && !!document.querySelector('#upload-files')")
+        page.choose("#upload-files", archive)
         store = s3_client(public.settings)
         eventually(lambda: _size(store, archive.name), "the archive in the store", 60)
         assert _size(store, archive.name) == archive.stat().st_size
