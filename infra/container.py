@@ -19,6 +19,7 @@ from infra.stack_settings import USER, StackSettings, read_secrets
 from infra.supervisord import Service, bin_path
 from infra.temporary import fresh_folder, make_temporary_folder
 
+DRAIN_S = "20"  # with what ending takes it is less than the 60 s that compose gives
 _CLIENT = ("prefect", "mlflow", "triton_key")  # what opens the other services
 
 
@@ -64,13 +65,34 @@ def _initialization(what: str) -> Callable[[StackSettings], Service]:
     return make
 
 
+def _worker(settings: StackSettings) -> Service:
+    return _draining(services.worker(settings))
+
+
+def _training_worker(settings: StackSettings) -> Service:
+    """The worker for trainings on the GPUs of this container, one at a time."""
+    found = services.training_workers(settings)
+    if len(found) != 1:
+        raise StackError(
+            f"expected GPUs for one training at a time, found {len(found)}: give each container its own, and name them "
+            "in STUDIO_TRAINING_GPUS (`0`, or `0+1` for a training on both)"
+        )
+    return _draining(found[0])
+
+
+def _draining(worker: Service) -> Service:
+    """A container that goes leaves the others there: its runs go on elsewhere."""
+    return replace(worker, command=[*worker.command, "--drain", DRAIN_S])
+
+
 PROGRAMS: Mapping[str, Program] = {
     "prefect": Program(_prefect_server, ("prefect",), ("postgres", "label_studio_token")),
     "mlflow": Program(services.mlflow_server, ("mlflow", "mlflow_forms"), ("postgres",), Role.MLFLOW),
     "object-store": Program(services.object_store, tuple(name for role in Role for name in secret_names(role))),
     "triton": Program(services.triton, ("triton_key",), (), Role.TRITON),
     "studio": Program(services.front_page, ("front_page",), (*_CLIENT, "s3_events_secret"), Role.PAGE),
-    "worker": Program(services.worker, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
+    "worker": Program(_worker, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
+    "training-worker": Program(_training_worker, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
     "flow-run": Program(_flow_run, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
     "label-studio": Program(services.label_studio, ("label_studio_password", "label_studio_token")),
     "init-stores": Program(_initialization("stores"), (), ("postgres",), Role.ADMIN),
@@ -135,7 +157,7 @@ def prepare(name: str) -> Service:
     settings = StackSettings.load()
     stack.keep_private(settings.state_dir)
     make_temporary_folder(settings)
-    if name in {"worker", "flow-run"}:
+    if name in {"worker", "training-worker", "flow-run"}:
         fresh_folder(scratch(settings))  # of runs that were killed
     if name == "object-store":
         services.prepare_object_store(settings)

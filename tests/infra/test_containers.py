@@ -148,7 +148,7 @@ def test_profiles_of_cpu_and_gpu_have_the_same_parts() -> None:
         profile: {each["command"][0] for each in SERVICES.values() if profile in each.get("profiles", [])}
         for profile in ("cpu", "gpu")
     }
-    assert parts["cpu"] == parts["gpu"] == {"worker", "triton"}
+    assert parts["cpu"] == parts["gpu"] == {"worker", "training-worker", "triton"}
 
 
 @pytest.mark.parametrize("name", container.PROGRAMS)
