@@ -31,7 +31,7 @@ from infra.stack_settings import ROOT, StackSettings
 from infra.temporary import shared_memory
 from tasks.errors import StudioError
 from tasks.inference.triton_client import TritonClient, VersionUnloadedError
-from tasks.serving import kept_versions, model_control, model_repository
+from tasks.serving import kept_versions, model_control, model_repository, repair
 from tasks.serving.repair import find_wrong_servers
 from tasks.serving.servers import TritonServer, call_on_each, is_live, list_servers, live_servers, talking_to
 from tasks.storage.leases import hold_lease
@@ -119,7 +119,10 @@ def model(second: Second, weights: Path, sample: Path, graph: Path) -> Iterator[
     with served_model(weights, sample, graph) as name:
         model_repository.publish_version.fn(name, 2, graph)
         assert served(name) == [[1], [1]]
-        yield name
+        with pytest.MonkeyPatch.context() as patch:
+            # Fixture `served` loads a model that nobody has deployed, which a repair would unload.
+            patch.setattr(repair, "list_models_to_repair", lambda: [name] if find_wrong_servers(name) else [])
+            yield name
         kept_versions.unload_unused(name)
         call_on_each(list_servers(), lambda: model_control.unload.fn(name))
 
@@ -382,12 +385,13 @@ def test_if_one_server_refuses_the_version_all_go_back(
     assert (clients.failures, clients.versions("pinned")) == ([], {1})
 
 
-def watched(stack: StackSettings) -> str | None:
-    """What the front page sees of the servers."""
+def watched(stack: StackSettings, model: str) -> str | None:
+    """What the front page sees of a model on the servers."""
 
     async def compare() -> str | None:
         async with httpx.AsyncClient() as client:
-            return difference(await read_all(client, [server.http for server in list_servers()], stack.triton_key))
+            found = await read_all(client, [server.http for server in list_servers()], stack.triton_key)
+        return difference({address: {model: served.get(model)} for address, served in found.items()})
 
     return asyncio.run(compare())
 
@@ -395,19 +399,19 @@ def watched(stack: StackSettings) -> str | None:
 def test_a_server_that_was_stopped_during_rollouts_is_put_right(
     model: str, second: Second, stack: StackSettings
 ) -> None:
-    assert watched(stack) is None
+    assert watched(stack, model) is None
     with BothClients(model) as clients, second.stopped():
         state = deploy(model, 2, **UNCOMPARED)
     clients.show(f"deployed while one was stopped ({state.message})")
     left = f"Triton at {second.server} did not answer, and is put right when it does"
     assert state.message == f"{model} version 2 is served and is the champion; {left}"
     assert clients.failures == []
-    assert_wrong_and_repaired(model, second, watched(stack), [[2], [2]])
+    assert_wrong_and_repaired(model, second, watched(stack, model), [[2], [2]])
 
     with second.stopped():
         state = undeploy(model)
     assert str(state.message).endswith(left)
-    assert_wrong_and_repaired(model, second, watched(stack), [[], []])
+    assert_wrong_and_repaired(model, second, watched(stack, model), [[], []])
 
 
 def assert_wrong_and_repaired(model: str, second: Second, seen: str | None, expected: list[list[int]]) -> None:
