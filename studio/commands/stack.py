@@ -116,7 +116,9 @@ def worker(
     from infra.stack_settings import ROOT
     from infra.supervisord import STACK_ENV_VAR
     from infra.temporary import make_temporary_folder
+    from studio.connection import connect
 
+    connect()
     settings = load_settings()
     command = worker_command(settings, gpus=gpu or "", queues=queue or [], limit=limit)
     make_temporary_folder(settings)
