@@ -20,6 +20,7 @@ from infra.accounts.visitors import (
     visitor_of,
 )
 from infra.door import refusal_of
+from tasks.log_lines import add_to_request
 
 # In the scope of a connection, where no client can write.
 _VISITOR = "studio.visitor"
@@ -70,6 +71,7 @@ class VisitorDoor:
             message = f"expected the role {needed} for this, found {visitor.name}, who is {visitor.role}: ask an admin"
             await refusal_of(message)(scope, receive, send)
         else:
+            add_to_request(user=visitor.name)
             headers = [*_without_the_way_in(scope), (b"authorization", self._authorization)]
             await self._app({**scope, "headers": headers, _VISITOR: visitor}, receive, send)
 

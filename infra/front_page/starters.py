@@ -5,6 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.accounts.starters import starter_of
 from infra.accounts.visitors import visitor_of
+from tasks.log_lines import add_to_request
 from tasks.orchestration.starters import starting_for
 
 
@@ -18,5 +19,7 @@ class StartedByVisitor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a connection on; who asks without the front door is the owner of the machine."""
         visitor = visitor_of(HTTPConnection(scope), self._secret) if scope["type"] == "http" else None
+        if visitor:
+            add_to_request(user=visitor.name)
         with starting_for(starter_of(visitor) if visitor else None):
             await self._app(scope, receive, send)

@@ -3,13 +3,16 @@
 import asyncio
 import base64
 import json
+import logging
 from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from infra.accounts.permissions import Part
+from infra.front_page.starters import StartedByVisitor
 from infra.prefect_visitors import UnderPrefix, Visitors
+from infra.request_log import RequestLog
 from infra.visitor_door import VisitorDoor, needed_role_behind, visitor_behind
 
 SECRET = "s" * 32
@@ -161,3 +164,11 @@ def test_prefect_knows_its_api_by_both_addresses(path: str, seen: str) -> None:
 def test_a_page_without_the_prefix_leads_to_the_one_with_it(path: str, location: str) -> None:
     answers = ask(UnderPrefix(Service()), {}, method="GET", path=path, raw_path=path.encode())
     assert (answers[0]["status"], dict(answers[0]["headers"])[b"location"]) == (307, location.encode())
+
+
+def test_the_line_of_a_request_names_its_visitor(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "infra")
+    for app in (door(Service()), StartedByVisitor(Service(), SECRET)):
+        ask(RequestLog(app), sent_by("ada", "viewer"))
+    lines = [each.__dict__["fields"] for each in caplog.records if each.name == "infra.request_log"]
+    assert [line["user"] for line in lines] == ["ada", "ada"]
