@@ -40,8 +40,9 @@ def write_files(settings: StackSettings) -> None:
         StackError: An address of STUDIO_NOTIFY is none.
     """
     secrets, home = settings.secrets, folder(settings)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("prometheus", "alertmanager"):
-        (home / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (home / name).mkdir(mode=0o700, exist_ok=True)
         hashed = bcrypt.hashpw(secrets[name].encode(), bcrypt.gensalt(_ROUNDS)).decode()
         _write(home / f"{name}-web.yml", {"basic_auth_users": {USER: hashed}})
         write_private(home / f"{name}.password", secrets[name])

@@ -240,14 +240,18 @@ SECRETS_OF = {
     "mlflow": {"postgres", "mlflow", "mlflow_forms", "s3_mlflow_access_key", "s3_mlflow_secret_key"},
     "triton": {"triton_key", "s3_triton_access_key", "s3_triton_secret_key"},
     "studio": {
-        *("triton_key", "front_page", "prefect", "mlflow"),
+        *("triton_key", "front_page", "prefect", "mlflow", "metrics", "metrics_postgres"),
         *(f"s3_{Role.PAGE}_{part}_key" for part in ("access", "secret")),
     },
     "worker": {
         *("triton_key", "prefect", "mlflow"),
         *(f"s3_{role}_{part}_key" for role in (Role.WORKER, Role.LINKS) for part in ("access", "secret")),
     },
+    "prometheus": set[str](),
+    "alertmanager": set[str](),
+    "alert-sender": set[str](),
 }
+SECRETS_OF["training-worker"] = SECRETS_OF["worker"]
 
 
 def _processes(stack: StackSettings) -> dict[str, psutil.Process]:
@@ -261,7 +265,8 @@ def _processes(stack: StackSettings) -> dict[str, psutil.Process]:
 def test_each_service_has_its_own_keys_in_its_environment(stack: StackSettings) -> None:
     for name, process in _processes(stack).items():
         values = " ".join(process.environ().values())
-        assert {key for key, secret in stack.secrets.items() if secret in values} == SECRETS_OF[name], name
+        known = SECRETS_OF[name] | ({"prometheus"} if name == "studio" and stack.metrics else set())
+        assert {key for key, secret in stack.secrets.items() if secret in values} == known, name
 
 
 def test_the_environment_of_postgresql_is_empty_but_for_what_it_needs(stack: StackSettings) -> None:
@@ -321,7 +326,8 @@ def test_the_data_of_an_earlier_release_are_handed_over(tmp_path: Path) -> None:
 def test_the_environment_file_holds_the_keys_of_a_person_alone(stack: StackSettings) -> None:
     text = (stack.state_dir / "env").read_text()
     held = {name for name, secret in stack.secrets.items() if secret in text}
-    assert held == {"front_page", "prefect", "mlflow", "s3_person_access_key", "s3_person_secret_key"}
+    pages = {"front_page", "prefect", "mlflow", *(("prometheus", "alertmanager") if stack.metrics else ())}
+    assert held == {*pages, "s3_person_access_key", "s3_person_secret_key"}
 
 
 def test_nobody_else_reads_the_state_folder(stack: StackSettings) -> None:

@@ -58,7 +58,7 @@ def test_a_backup_has_databases_objects_versions_and_files_and_the_next_reads_wh
     s3.delete_object(Bucket="datasets", Key=f"{name}.zip")
     s3.put_object(Bucket="media", Key=f"{name}/ä b+c%2F.jpg", Body=b"picture", Metadata={"writer": "x"})
     project = stack.state_dir / "label-studio" / "projects.sqlite3"
-    project.parent.mkdir(exist_ok=True)
+    project.parent.mkdir(mode=0o700, exist_ok=True)
     with sqlite3.connect(project) as database:
         database.execute("CREATE TABLE IF NOT EXISTS tasks (id INTEGER)")
         database.execute("INSERT INTO tasks VALUES (7)")

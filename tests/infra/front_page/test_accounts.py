@@ -139,10 +139,13 @@ def test_what_acts_needs_the_token_of_the_session(browser: Browser, database: Da
 
 
 def test_a_program_acts_with_a_token_of_an_account_and_no_other(browser: Browser, database: Database) -> None:
-    """The run cannot start, because no Prefect is there: that is behind the doors."""
-    for key, status in [(add_token(database, "ada"), 502), (add_token(database, "ada", UserRole.VIEWER), 403)]:
+    """The run cannot start, because it has no parameters: that is asked behind the doors."""
+    for key, statuses in [
+        (add_token(database, "ada"), {400, 502}),
+        (add_token(database, "ada", UserRole.VIEWER), {403}),
+    ]:
         answer = browser.request("POST", "/start/train-model", {"Authorization": f"Bearer {key}"})
-        assert answer.status_code == status
+        assert answer.status_code in statuses  # 502 where no Prefect is there
 
 
 def test_headers_of_anybody_else_name_nobody(accounts_settings: StackSettings, browser: Browser) -> None:
