@@ -240,7 +240,7 @@ SECRETS_OF = {
     "mlflow": {"postgres", "mlflow", "mlflow_forms", "s3_mlflow_access_key", "s3_mlflow_secret_key"},
     "triton": {"triton_key", "s3_triton_access_key", "s3_triton_secret_key"},
     "studio": {
-        *("triton_key", "front_page", "prefect", "mlflow", "metrics", "metrics_postgres"),
+        *("triton_key", "front_page", "prefect", "mlflow", "metrics"),
         *(f"s3_{Role.PAGE}_{part}_key" for part in ("access", "secret")),
     },
     "worker": {
@@ -265,7 +265,7 @@ def _processes(stack: StackSettings) -> dict[str, psutil.Process]:
 def test_each_service_has_its_own_keys_in_its_environment(stack: StackSettings) -> None:
     for name, process in _processes(stack).items():
         values = " ".join(process.environ().values())
-        known = SECRETS_OF[name] | ({"prometheus"} if name == "studio" and stack.metrics else set())
+        known = SECRETS_OF[name] | ({"prometheus", "metrics_postgres"} if name == "studio" and stack.metrics else set())
         assert {key for key, secret in stack.secrets.items() if secret in values} == known, name
 
 
