@@ -16,9 +16,8 @@ from prefect.workers.process import ProcessWorker
 
 from infra import registration
 from infra.identities import Role
-from infra.metrics import postgres_source
-from infra.services import QUEUES, s3_client
-from infra.stack_settings import ROOT, StackSettings
+from infra.services import s3_client
+from infra.stack_settings import METRICS_USER, ROOT, StackSettings
 from infra.supervisord import bin_path
 from tasks.storage.object_names import Bucket
 from tasks.storage.s3_client import status_of
@@ -44,10 +43,10 @@ def ensure_databases(settings: StackSettings) -> None:
 
 def _ensure_reader_of_statistics(cursor: psycopg2.extensions.cursor, password: str) -> None:
     """Make the user who reads the statistics of PostgreSQL and no table of ours."""
-    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [postgres_source.USER])
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [METRICS_USER])
     if cursor.fetchone() is None:
-        cursor.execute(f"CREATE ROLE {postgres_source.USER} LOGIN CONNECTION LIMIT 5 IN ROLE pg_monitor")
-    cursor.execute(f"ALTER ROLE {postgres_source.USER} PASSWORD %s", [password])
+        cursor.execute(f"CREATE ROLE {METRICS_USER} LOGIN CONNECTION LIMIT 5 IN ROLE pg_monitor")
+    cursor.execute(f"ALTER ROLE {METRICS_USER} PASSWORD %s", [password])
 
 
 def ensure_buckets(settings: StackSettings) -> None:
@@ -118,7 +117,7 @@ def ensure_work_pool(kind: str = "process", template: dict[str, Any] | None = No
     Raises:
         RuntimeError: There is such a pool of another type, which Prefect does not change.
     """
-    wanted = yaml.safe_load(QUEUES.read_text())
+    wanted = yaml.safe_load(registration.QUEUES.read_text())
     template = template or job_template()
     with get_client(sync_client=True) as client:
         try:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.identities import Role
-from infra.metrics import postgres_source
-from infra.stack_settings import HOST, ROOT, StackSettings
+from infra.stack_settings import HOST, METRICS_USER, ROOT, StackSettings
 from tasks import log_lines
 
 AWS_MISLEADING = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
@@ -137,7 +136,7 @@ def metrics_environment(settings: StackSettings) -> dict[str, str]:
     if settings.runs_postgres:
         address = f"{HOST}:{settings.postgres_port}/prefect"
         found["STUDIO_METRICS_POSTGRES_URL"] = (
-            f"postgresql://{postgres_source.USER}:{settings.secrets['metrics_postgres']}@{address}"
+            f"postgresql://{METRICS_USER}:{settings.secrets['metrics_postgres']}@{address}"
         )
     return found
 

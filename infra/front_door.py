@@ -12,14 +12,13 @@ from pathlib import Path
 
 import httpx
 
-from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, SECRET_HEADER
+from infra.accounts import cookies
+from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, SECRET_HEADER
 from infra.command_errors import StackError
 from infra.environment import inherited_environment
 from infra.stack_settings import HOST, StackSettings, write_private
 from infra.supervisord import Service, bin_path
 
-SESSION_COOKIE = "__Host-studio-session"
-CHECK = "/auth/check"
 INTERNAL, ACME = "internal", "acme"
 _NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _QUOTED = re.compile(r'[^"`{}\\\x00-\x1f]+')  # what may stand between quotes in Caddy's file
@@ -229,7 +228,7 @@ https://{host}:{port} {{
 			path /prefect/api/events/out /prefect/api/events/in /prefect/api/logs/out
 			header Upgrade websocket
 			not header Authorization *
-			not header Cookie *{SESSION_COOKIE}=*
+			not header Cookie *{cookies.SESSION}=*
 		}}
 		handle @unnamed {{
 			reverse_proxy {HOST}:{settings.prefect_port} {{

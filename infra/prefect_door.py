@@ -15,8 +15,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from infra.accounts.permissions import Part
+from infra.accounts.visitors import CHECK
 from infra.door import Door, refusal_of
-from infra.front_door import CHECK
 from infra.notification_delivery import beside_others
 from infra.patrol import EVERY_S, patrol
 from infra.prefect_visitors import UnderPrefix, Visitors

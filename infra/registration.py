@@ -11,6 +11,7 @@ from infra.stack_settings import ROOT, StackSettings, write_private
 from tasks.settings import Settings
 
 POOL = "gpu"
+QUEUES = ROOT / "deployments" / "queues.yaml"
 AUTOMATIONS = ROOT / "deployments" / "automations.yaml"
 NOTIFICATIONS = ROOT / "deployments" / "notifications.yaml"
 NOTIFICATION_BLOCKS = {"info": "studio-notify", "failure": "studio-notify-failure"}  # by kind of message
@@ -37,7 +38,7 @@ def is_complete(settings: StackSettings) -> bool:
 def _registered(settings: StackSettings, api: httpx.Client) -> dict[str, Any]:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     names = [f"{each['entrypoint'].rpartition(':')[2].replace('_', '-')}/{each['name']}" for each in deployments]
-    queues = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
+    queues = yaml.safe_load(QUEUES.read_text())
     automations = api.post("automations/filter", json={}).raise_for_status().json()
     ours = {each["name"] for path in (AUTOMATIONS, NOTIFICATIONS) for each in yaml.safe_load(path.read_text())}
     return {

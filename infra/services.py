@@ -31,6 +31,7 @@ from infra.identities import Role
 from infra.loopback import our_names
 from infra.metrics import prometheus_services
 from infra.person_keys import write_identities
+from infra.registration import QUEUES
 from infra.stack_settings import HOST, REVIEWER, ROOT, TRITON_PORT_STEP, StackSettings
 from infra.store_security import prepare_security
 from infra.supervisord import Service, bin_path
@@ -41,7 +42,6 @@ from tasks.storage.object_names import Bucket
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-QUEUES = ROOT / "deployments" / "queues.yaml"
 TRAINING = "training"  # the queue of what takes a whole GPU for hours
 MORE_TRITONS = "triton-"  # before the number of each but the first
 

@@ -27,10 +27,12 @@ SECRETS = (
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
+METRICS_USER = "studio_metrics"  # of PostgreSQL
 TRAINING = ("training_gpus", "training_nice")
 TRITON_PORT_STEP = 10  # from each port of a Triton to that of the next
 LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures")
 PUBLIC = ("public", "public_bind", "public_host", "public_tls")
+ACCOUNTS = ("audit_days", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "oidc_roles")
 _HTTPS = 443
 REMEMBERED = {  # beside the ports, from one `make up` to the next
     "review",
@@ -39,6 +41,7 @@ REMEMBERED = {  # beside the ports, from one `make up` to the next
     *LIVE_LOG,
     *TRAINING,
     *PUBLIC,
+    *ACCOUNTS,
 }
 REVIEWER = "studio@localhost"  # of Label Studio, which wants an address
 
@@ -58,7 +61,6 @@ VARIABLES = {  # of each service, by the variable with its address: no key of on
     "LABEL_STUDIO_URL": ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"),
     "CVAT_URL": ("CVAT_URL", "CVAT_ACCESS_TOKEN", "CVAT_USERNAME", "CVAT_PASSWORD", "CVAT_ORGANIZATION"),
 }
-ACCOUNTS = ("audit_days", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "oidc_roles")
 ADMIN = "admin"  # the first account
 REVIEW_TOOLS = ("LABEL_STUDIO_URL", "CVAT_URL")  # of these, there may be none
 
@@ -168,7 +170,6 @@ class StackSettings(BaseSettings):
     def memory(self) -> dict[str, str]:
         """What is kept, under the names in the environment."""
         names = [name for name in type(self).model_fields if "port" in name or name in REMEMBERED]
-        names += ACCOUNTS
         values = {name: getattr(self, name) for name in names}
         if self.postgres_url:
             values["postgres_url"] = self.postgres_url.get_secret_value()

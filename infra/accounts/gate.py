@@ -20,10 +20,9 @@ from infra.accounts.roles import UserRole
 from infra.accounts.sessions import find_session
 from infra.accounts.sign_in import UNKNOWN
 from infra.accounts.tokens import find_token
-from infra.accounts.visitors import Visitor
+from infra.accounts.visitors import CHECK, Visitor
 
 SIGN_IN = "/sign-in"
-CHECK = "/auth/check"
 _OWN_ACCOUNT = ("/account", "/sign-out")
 _PEOPLE_ALONE = ("/account", "/accounts")  # no program makes itself another token
 _OPEN = frozenset({SIGN_IN, "/sign-in/oidc", "/sign-in/oidc/callback", "/favicon.ico"})

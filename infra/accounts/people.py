@@ -162,19 +162,10 @@ def reset_password(database: Database, name: str, by: Actor) -> str:
         AccountError: There is no such account, or an OIDC provider signs it in.
     """
     first = new_password()
-    query = text(
-        f"UPDATE accounts SET password = :password, password_until = now() + interval '{FIRST_PASSWORD_DAYS} days' "  # noqa: S608
-        "WHERE name = :name AND issuer IS NULL"
-    )
     hashed = hash_password(first)
     with _change(database) as connection:
-        _require_row(
-            connection.execute(query, {"name": require_name(name), "password": hashed}).rowcount,
-            name,
-            "with a password",
-        )
-        for table in ("sessions", "tokens"):
-            connection.execute(text(f"DELETE FROM {table} WHERE account = :name"), {"name": name})  # noqa: S608
+        _set_password(connection, name, hashed, f"now() + interval '{FIRST_PASSWORD_DAYS} days'")
+        connection.execute(text("DELETE FROM tokens WHERE account = :name"), {"name": name})
         record(connection, _entry(by, "password-reset", name))
     return first
 
@@ -185,18 +176,18 @@ def change_password(database: Database, name: str, password: str, by: Actor) -> 
     Raises:
         AccountError: There is no such account, or an OIDC provider signs it in.
     """
-    query = text(
-        "UPDATE accounts SET password = :password, password_until = NULL WHERE name = :name AND issuer IS NULL"
-    )
     hashed = hash_password(password)
     with _change(database) as connection:
-        _require_row(
-            connection.execute(query, {"name": require_name(name), "password": hashed}).rowcount,
-            name,
-            "with a password",
-        )
-        connection.execute(text("DELETE FROM sessions WHERE account = :name"), {"name": name})
+        _set_password(connection, name, hashed, "NULL")
         record(connection, _entry(by, "password-changed", name))
+
+
+def _set_password(connection: Connection, name: str, hashed: str, until: str) -> None:
+    """Write the hash of a password that is valid until that expression of SQL, and end the sessions of the account."""
+    query = f"UPDATE accounts SET password = :password, password_until = {until} WHERE name = :name AND issuer IS NULL"  # noqa: S608
+    values = {"name": require_name(name), "password": hashed}
+    _require_row(connection.execute(text(query), values).rowcount, name, "with a password")
+    connection.execute(text("DELETE FROM sessions WHERE account = :name"), {"name": name})
 
 
 def remove_account(database: Database, name: str, by: Actor) -> None:

@@ -15,6 +15,7 @@ from infra.accounts.roles import UserRole
 SECRET_HEADER = "X-Studio-Door"  # noqa: S105 - the name of a header
 NAME_HEADER = "X-Studio-User"
 ROLE_HEADER = "X-Studio-Role"
+CHECK = "/auth/check"  # where the front door asks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import psycopg2
 
-from infra.backup.blobs import PIECE
+from infra.backup.content_store import PIECE
 from infra.command_errors import StackError
 from infra.postgres import ENVIRONMENT, binary
 from infra.stack_settings import StackSettings

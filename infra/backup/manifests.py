@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from infra.backup.blobs import Blob, Blobs
+from infra.backup.content_store import Blob, Blobs
 from infra.command_errors import StackError
 from tasks.files import write_atomically
 

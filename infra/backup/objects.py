@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from infra.backup.blobs import PIECE, Blobs
+from infra.backup.content_store import PIECE, Blobs
 from infra.backup.manifests import ObjectEntry
 from tasks.catalogue.tombstones import FOLDER as TOMBSTONES
 from tasks.storage.object_names import CHANGES, FENCE, Bucket

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from infra.backup.blobs import Blob, Blobs
+from infra.backup.content_store import Blob, Blobs
 from infra.backup.manifests import KeptFile
 from infra.stack_settings import StackSettings
 from tasks.files import write_atomically

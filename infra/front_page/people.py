@@ -20,13 +20,13 @@ from infra.accounts.attempts import Attempts
 from infra.accounts.audit import forget_entries
 from infra.accounts.database import Database
 from infra.accounts.errors import DatabaseAwayError, TooManyAttemptsError
-from infra.accounts.gate import CHECK, Asked, Gate
+from infra.accounts.gate import Asked, Gate
 from infra.accounts.oidc_client import Client
 from infra.accounts.passwords import PATIENCE_S
 from infra.accounts.permissions import SOCKET
 from infra.accounts.sessions import forget_ended
 from infra.accounts.sign_in import SignIn
-from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, came_through_the_front_door
+from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, came_through_the_front_door
 from infra.front_page import account_list, audit_list, own_account, signing_in
 from infra.front_page.askers import client_address
 from infra.front_page.pages import show_studio_error

@@ -7,7 +7,6 @@ import psycopg2
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-USER = "studio_metrics"
 TIMEOUT_S = 3
 _STATISTICS = """
 SELECT datname, numbackends, pg_database_size(datid), xact_commit, xact_rollback, blks_hit, blks_read, deadlocks,

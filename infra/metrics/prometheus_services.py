@@ -134,41 +134,43 @@ def _program(name: str) -> str:
     return shutil.which(name) or name
 
 
-def _options(options: Mapping[str, object]) -> list[str]:
-    return [f"--{name}={value}" for name, value in options.items()]
-
-
 def _environment() -> dict[str, str]:
     """Of the shell nothing but what every program needs: a proxy would get the passwords."""
     return {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
 
 
+def _address(port: int) -> str:
+    return f"http://{HOST}:{port}"
+
+
+def _service(settings: StackSettings, name: str, program: str, port: int, options: Mapping[str, object]) -> Service:
+    return Service(
+        name=name,
+        address=_address(port),
+        command=[_program(program), *(f"--{option}={value}" for option, value in options.items())],
+        ports={f"STUDIO_{name.upper()}_PORT": port},
+        check=_check(_address(port), settings.secrets[name]),
+        environment=_environment(),
+    )
+
+
 def prometheus(settings: StackSettings) -> Service:
     """Return Prometheus, with the rules; neither its admin API nor its shutdown by HTTP is on."""
     home, port = folder(settings), settings.prometheus_port
-    address = f"http://{HOST}:{port}"
     options = {
         "config.file": home / "prometheus.yml",
         "web.config.file": home / "prometheus-web.yml",
         "web.listen-address": f"{HOST}:{port}",
-        "web.cors.origin": re.escape(address),  # by default any page may read the answers
+        "web.cors.origin": re.escape(_address(port)),  # by default any page may read the answers
         "storage.tsdb.path": home / "prometheus",
         **{f"storage.tsdb.retention.{name}": value for name, value in KEPT.items()},
     }
-    return Service(
-        name="prometheus",
-        address=address,
-        command=[_program(settings.prometheus), *_options(options)],
-        ports={"STUDIO_PROMETHEUS_PORT": port},
-        check=_check(address, settings.secrets["prometheus"]),
-        environment=_environment(),
-    )
+    return _service(settings, "prometheus", settings.prometheus, port, options)
 
 
 def alertmanager(settings: StackSettings) -> Service:
     """Return Alertmanager, alone: it forms no cluster."""
     home, port = folder(settings), settings.alertmanager_port
-    address = f"http://{HOST}:{port}"
     options = {
         "config.file": home / "alertmanager.yml",
         "web.config.file": home / "alertmanager-web.yml",
@@ -176,14 +178,7 @@ def alertmanager(settings: StackSettings) -> Service:
         "storage.path": home / "alertmanager",
         "cluster.listen-address": "",
     }
-    return Service(
-        name="alertmanager",
-        address=address,
-        command=[_program(settings.alertmanager), *_options(options)],
-        ports={"STUDIO_ALERTMANAGER_PORT": port},
-        check=_check(address, settings.secrets["alertmanager"]),
-        environment=_environment(),
-    )
+    return _service(settings, "alertmanager", settings.alertmanager, port, options)
 
 
 def alert_sender(settings: StackSettings) -> Service:

@@ -33,10 +33,11 @@ from websockets.typing import Subprotocol
 
 from infra import bootstrap, postgres, stack, supervisord
 from infra.accounts.bootstrap import ensure_accounts
+from infra.accounts.cookies import SESSION
 from infra.accounts.permissions import SOCKET, locate, needed_role
 from infra.accounts.roles import UserRole
-from infra.accounts.visitors import SECRET_HEADER, came_through_the_front_door
-from infra.front_door import CHECK, SESSION_COOKIE, prepare_front_door, require_front_door, root_certificate
+from infra.accounts.visitors import CHECK, SECRET_HEADER, came_through_the_front_door
+from infra.front_door import prepare_front_door, require_front_door, root_certificate
 from infra.services import http_check, prepare_object_store, services
 from infra.stack_settings import VARIABLES, StackSettings
 from infra.temporary import fresh_folder, make_temporary_folder, remove_temporary
@@ -96,7 +97,7 @@ class _ByName(httpx.BaseTransport):
 
 def person_of(request: Request) -> str | None:
     """Whose key or session a request has."""
-    session = request.cookies.get(SESSION_COOKIE, "")
+    session = request.cookies.get(SESSION, "")
     if session.startswith("session-of-"):
         return session.removeprefix("session-of-")
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -122,7 +123,7 @@ def stand_in(settings: StackSettings, asked: list[dict[str, str]]) -> Starlette:
         method, path = request.headers["x-forwarded-method"], urlsplit(request.headers["x-forwarded-uri"]).path
         is_socket = "sec-websocket-key" in request.headers
         foreign = request.headers.get("origin", settings.public_url) != settings.public_url
-        if SESSION_COOKIE in request.cookies and foreign and (method not in {"GET", "HEAD"} or is_socket):
+        if SESSION in request.cookies and foreign and (method not in {"GET", "HEAD"} or is_socket):
             return JSONResponse({"error": "foreign origin"}, 403)
         part, inner = locate(path)
         if ROLES[name] < needed_role(part, SOCKET if is_socket else method, inner):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.accounts import cookies
 from infra.command_errors import StackError
 from infra.environment import common_environment, door_environment
 from infra.front_door import caddyfile, front_door, prepare_front_door, program, require_front_door
@@ -38,6 +39,10 @@ def test_with_the_setting_the_services_behind_it_alone_know_its_secret(tmp_path:
     secret = settings_of(tmp_path).secrets["front_door"]
     assert not [name for name, service in by_name.items() if secret in " ".join(service.command)]
     assert set(by_name["front-door"].ports) == {"STUDIO_PUBLIC_PORT", "STUDIO_PUBLIC_S3_PORT"}
+
+
+def test_the_cookie_that_the_front_door_knows_is_that_of_sessions(tmp_path: Path) -> None:
+    assert f"not header Cookie *{cookies.SESSION}=*" in caddyfile(settings_of(tmp_path))
 
 
 def test_pages_link_the_outer_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

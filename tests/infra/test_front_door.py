@@ -23,8 +23,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from infra import supervisord
+from infra.accounts.cookies import SESSION
 from infra.accounts.roles import UserRole
-from infra.front_door import SESSION_COOKIE, program
+from infra.front_door import program
 from infra.identities import Role
 from infra.person_keys import follow_accounts, give_key, take_key
 from tests.infra.browser import OpenBrowser
@@ -156,7 +157,7 @@ def test_a_path_is_written_in_one_way(public: Public) -> None:
 
 
 def test_a_page_of_another_site_acts_for_nobody(public: Public, deployment: str) -> None:
-    cookie = {"Cookie": f"{SESSION_COOKIE}=session-of-ada"}
+    cookie = {"Cookie": f"{SESSION}=session-of-ada"}
     path = f"/prefect/api/deployments/{deployment}/create_flow_run"
     with public.client() as browser:
         for origin, status in ((public.url, 201), ("https://evil.example", 403), ("null", 403)):
@@ -282,7 +283,7 @@ def test_a_socket_is_opened_by_the_handshake_or_by_its_first_message(public: Pub
     """Prefect's clients give their key in either; its page has the cookie, and says no password."""
     address = f"wss://{NAME}:{public.settings.public_port}/prefect/api/events/out"
     basic = {"Authorization": httpx.BasicAuth(*auth_of("vera"))._auth_header}
-    cookie = {"Cookie": f"{SESSION_COOKIE}=session-of-vera", "Origin": public.url}
+    cookie = {"Cookie": f"{SESSION}=session-of-vera", "Origin": public.url}
     for headers, token in ((basic, "x"), (cookie, None), ({}, f"vera:{key_of('vera')}")):
         with open_socket(public, address, headers) as opened:
             opened.send(json.dumps({"type": "auth", "token": token}))
@@ -489,7 +490,7 @@ def test_prefects_and_mlflows_pages_work_in_a_browser(
     with public.client("otto") as otto:
         run = otto.post(f"/prefect/api/deployments/{deployment}/create_flow_run", json={"name": "seen-run"}).json()
     with open_browser(tmp_path / "profile", *outside) as page:
-        cookie = {"name": SESSION_COOKIE, "value": "session-of-otto", "url": public.url, "secure": True, "path": "/"}
+        cookie = {"name": SESSION, "value": "session-of-otto", "url": public.url, "secure": True, "path": "/"}
         page.call("Network.setCookie", **cookie)
         page.open(f"{public.url}/prefect/runs/flow-run/{run['id']}")
         page.wait("document.body?.innerText.includes('seen-run')", 60)

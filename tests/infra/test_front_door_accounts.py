@@ -15,7 +15,7 @@ from infra.accounts.cookies import SESSION
 from infra.accounts.database import Database
 from infra.accounts.people import set_disabled, set_role
 from infra.accounts.roles import UserRole
-from infra.front_door import SESSION_COOKIE, program
+from infra.front_door import program
 from infra.services import s3_client
 from tests.infra.accounts.populations import PASSWORD, add_person, add_session, add_token, pass_time
 from tests.infra.browser import OpenBrowser
@@ -58,10 +58,6 @@ def statuses(public: Public, auth: tuple[str, str] | None, **headers: str) -> se
     with public.client(**headers) as client:
         answers = (client.request(method, path, auth=auth, json={"max_results": 1}) for method, path in READING)
         return {answer.status_code for answer in answers}
-
-
-def test_the_cookie_that_the_front_door_knows_is_that_of_sessions() -> None:
-    assert SESSION_COOKIE == SESSION
 
 
 def test_a_token_opens_every_part_until_it_expires(public: Public, accounts: Database, person: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.backup.blobs import Blobs
+from infra.backup.content_store import Blobs
 from infra.backup.manifests import FORMAT, BackupFolder, KeptFile, Manifest, ObjectEntry
 from infra.command_errors import StackError
 
@@ -97,7 +97,7 @@ def test_a_damaged_list_of_objects_is_an_error(folder: BackupFolder) -> None:
 def test_a_backup_that_was_killed_is_none_and_what_it_left_goes(folder: BackupFolder) -> None:
     script = """
 import os, pathlib, signal, sys
-from infra.backup.blobs import Blobs
+from infra.backup.content_store import Blobs
 blobs = Blobs(pathlib.Path(sys.argv[1])); blobs.prepare()
 blobs.add([b"whole"])
 def pieces():

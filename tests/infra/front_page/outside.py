@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 
 from infra.accounts.database import Database
-from infra.accounts.gate import CHECK
-from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, SECRET_HEADER
+from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, SECRET_HEADER
 from infra.front_page.access import TOKEN_HEADER, token
 from infra.front_page.application import Services, application
 from infra.stack_settings import StackSettings
