@@ -1,10 +1,11 @@
 """Which GPUs of this machine a worker may use."""
 
 import fcntl
-import subprocess
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+
+import pynvml
 
 from infra.command_errors import StackError
 
@@ -62,10 +63,8 @@ def _parse(wanted: str) -> list[tuple[str, ...]]:
 
 
 def list_gpus() -> list[str]:
-    """Return the numbers of the GPUs that the driver shows; none without a driver."""
-    try:
-        shown = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=20)  # noqa: S607
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    lines = [line for line in shown.stdout.splitlines() if line.startswith("GPU ")]
-    return [str(number) for number in range(len(lines))]
+    """Return the numbers of the GPUs that the driver shows, in the order of their slots; none without a driver."""
+    with suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+        return [str(number) for number in range(pynvml.nvmlDeviceGetCount())]
+    return []

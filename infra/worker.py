@@ -122,6 +122,7 @@ def main() -> None:
     except StackError as error:
         sys.exit(str(error))
     if gpus:
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the driver's numbers; CUDA's own begin with the fastest
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     worker = DrainingWorker(name=given.name, work_pool_name=POOL, work_queues=given.queue, limit=given.limit)
     with held:
