@@ -109,7 +109,7 @@ async def show_models(request: Request) -> Response:
     try:
         return await _models(request)
     except httpx.HTTPError as error:
-        return _while_triton_is_away(request, error)
+        return await _while_triton_is_away(request, error)
 
 
 async def _models(request: Request) -> Response:
@@ -176,7 +176,7 @@ async def _predict(request: Request) -> Response:
         try:
             return await _infer(request, body)
         except httpx.HTTPError as error:
-            return _while_triton_is_away(request, error)
+            return await _while_triton_is_away(request, error)
 
 
 async def _infer(request: Request, body: bytes) -> Response:
@@ -202,9 +202,8 @@ async def _infer(request: Request, body: bytes) -> Response:
     return Response(answer.json()["outputs"][0]["data"][0], media_type="application/json")
 
 
-def _while_triton_is_away(request: Request, error: httpx.HTTPError) -> Response:
-    state = request.app.state
-    addresses = " or ".join(state.list_tritons() if state.list_tritons else [state.triton_url])
+async def _while_triton_is_away(request: Request, error: httpx.HTTPError) -> Response:
+    addresses = " or ".join(await _list_tritons(request.app.state))
     return _error(f"expected Triton at {addresses}, found no answer ({error!r}): start it with `studio up`", 502)
 
 

@@ -58,7 +58,7 @@ def training(stack: StackSettings, tmp_path: Path) -> Iterator[UUID]:  # noqa: A
         "training": {"epochs": 500, "imgsz": 320, "batch": 16, "rehearse": False, "patience": 0},
     }
     run = deployed_flows.start("train-model", parameters)
-    until(lambda: bool(processes(run, "tasks.training.trainer")), "it trains")
+    until(lambda: bool(trainer(run)), "it trains")
     time.sleep(20)  # until its epochs have begun
     yield run
     from prefect.states import Cancelling
@@ -76,8 +76,10 @@ def is_over(run: UUID) -> bool:
 
 
 def trainer(run: UUID) -> list[psutil.Process]:
-    found = processes(run, "tasks.training.trainer")
-    return found + [child for process in found for child in process.children(recursive=True) if child not in found]
+    """The process that trains and those that it started; their environment does not say whose they are."""
+    below = [child for process in processes(run) for child in process.children(recursive=True)]
+    found = [child for child in below if "tasks.training.trainer" in " ".join(child.cmdline())]
+    return found + [child for process in found for child in process.children(recursive=True)]
 
 
 @contextlib.contextmanager
