@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from uuid import UUID
@@ -25,6 +25,7 @@ from infra.stack_settings import StackSettings
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.prefect_client import patient_client
 from tasks.serving.served_model import ServedModel
+from tasks.weights.process import stand_back
 from tests.benchmarks import bench_predict, scenes
 from tests.chaos.steps import processes, set_state, until
 from tests.tasks.serving.graphs import publish, serve
@@ -35,17 +36,7 @@ GOAL = 1.3
 PLAN = ArchivePlan(name="busy.zip", classes=("circle", "square"), train=64, val=8, seed=1)
 
 
-def stand_back(nice: int) -> Callable[[psutil.Process], None]:
-    """Give a process a priority; a lower one than it has needs root."""
-    return lambda process: process.nice(nice)
-
-
-def idle_class(process: psutil.Process) -> None:
-    """Have the kernel run it when nobody else wants to."""
-    os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
-
-
-KINDS = {"nice 0": stand_back(0), "nice 10": stand_back(10), "nice 19": stand_back(19), "SCHED_IDLE": idle_class}
+NICE = (0, 10, 19)
 
 
 @pytest.fixture
@@ -75,11 +66,23 @@ def is_over(run: UUID) -> bool:
     return state is not None and state.is_final()
 
 
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """The process and all below it; none if it has just gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def trains(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "tasks.training.trainer" in " ".join(process.cmdline())
+    return False
+
+
 def trainer(run: UUID) -> list[psutil.Process]:
     """The process that trains and those that it started; their environment does not say whose they are."""
-    below = [child for process in processes(run) for child in process.children(recursive=True)]
-    found = [child for child in below if "tasks.training.trainer" in " ".join(child.cmdline())]
-    return found + [child for process in found for child in process.children(recursive=True)]
+    below = {child for process in processes(run) for child in family(process)}
+    return [each for process in below if trains(process) for each in family(process)]
 
 
 @contextlib.contextmanager
@@ -110,15 +113,15 @@ def test_live_predictions_are_protected_from_a_training(
     publish(model, graph.read_bytes())
     serve([model], champion=1)
     jpegs = list(islice(scenes.jpegs(640, 480, 16), 16))
-    took = {name: list[float]() for name in ("idle", *KINDS)}
+    took = {name: list[float]() for name in ("idle", *(f"nice {nice}" for nice in NICE))}
     for _ in range(ROUNDS):
         with stopped(training):
             took["idle"] += bench_predict.live(model.name, jpegs, 1)[1]
-        for name, change in KINDS.items():
+        for nice in NICE:
             for process in trainer(training):
-                os.sched_setscheduler(process.pid, os.SCHED_OTHER, os.sched_param(0))
-                change(process)
-            took[name] += bench_predict.live(model.name, jpegs, 1)[1]
+                process.nice(nice)  # a lower one than it has needs root
+                stand_back(os.getsid(process.pid), nice)
+            took[f"nice {nice}"] += bench_predict.live(model.name, jpegs, 1)[1]
     p95 = {name: float(np.percentile(times, 95)) for name, times in took.items()}
     for name, times in took.items():
         p50, p99 = np.percentile(times, [50, 99])
