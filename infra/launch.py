@@ -12,6 +12,7 @@ from pathlib import Path
 def main() -> None:
     """Replace this process by the command that the file names."""
     service = json.loads(Path(sys.argv[1]).read_text())
+    os.nice(service["nice"])
     if service["user"]:
         os.setgroups([])
         os.setgid(service["user"])

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 TRAINING = "training"  # the queue of what takes a whole GPU for hours
+# How far what nobody waits for in milliseconds stands back behind Triton and the front page: at the end of each epoch
+# Prefect has work for a tenth of a second, on the processor of a live prediction if nothing says otherwise.
+BOOKKEEPING_NICE = 5
 MORE_TRITONS = "triton-"  # before the number of each but the first
 
 
@@ -183,6 +186,7 @@ def prefect_server(settings: StackSettings) -> Service:
         name="prefect",
         address=f"http://{HOST}:{settings.prefect_port}",
         command=[sys.executable, "-m", "infra.prefect_door"],
+        nice=BOOKKEEPING_NICE,
         ports=_ports(settings, "prefect"),
         check=http_check(f"http://{HOST}:{settings.prefect_port}/api/health"),
         environment=inherited_environment(settings)
@@ -232,6 +236,7 @@ def mlflow_server(settings: StackSettings) -> Service:
         name="mlflow",
         address=f"http://{HOST}:{settings.mlflow_port}",
         command=[sys.executable, "-m", "infra.mlflow_door"],
+        nice=BOOKKEEPING_NICE,
         ports=_ports(settings, "mlflow"),
         check=http_check(f"http://{HOST}:{settings.mlflow_port}/health"),
         environment=inherited_environment(settings)
@@ -314,6 +319,7 @@ def label_studio(settings: StackSettings) -> Service:
         name="label-studio",
         address=address,
         command=[str(settings.review_venv / "bin" / "python"), "-m", "infra.label_studio_door"],
+        nice=BOOKKEEPING_NICE,
         ports=_ports(settings, "label_studio"),
         check=http_check(f"{address}/health/"),
         # Of the shell nothing: it also reads variables of common names, such as DEBUG and HOST.
@@ -350,7 +356,7 @@ def front_page(settings: StackSettings) -> Service:
 
 def worker(settings: StackSettings) -> Service:
     """Return the worker for all runs but trainings, which have workers of their own."""
-    return _worker(settings, worker_command(settings), name="worker", port="worker")
+    return _worker(settings, worker_command(settings), name="worker", port="worker", nice=BOOKKEEPING_NICE)
 
 
 def training_workers(settings: StackSettings) -> list[Service]:
@@ -395,13 +401,16 @@ def worker_command(
     ]
 
 
-def _worker(settings: StackSettings, command: list[str], *, name: str, port: str, offset: int = 0) -> Service:
+def _worker(
+    settings: StackSettings, command: list[str], *, name: str, port: str, offset: int = 0, nice: int = 0
+) -> Service:
     health = getattr(settings, f"{port}_port") + offset
     return Service(
         name=name,
         address=f"http://{HOST}:{health}",
         # `make down` ends what a run works with, too: there is nothing to drain for.
         command=[*command, "--name", f"{socket.gethostname()}-{name}", "--drain", "0", "--health"],
+        nice=nice,
         ports={setting: number + offset for setting, number in _ports(settings, port).items()},
         check=http_check(f"http://{HOST}:{health}/health"),
         environment=worker_process_environment(settings, name)

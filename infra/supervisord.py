@@ -38,6 +38,7 @@ class Service:
     ports: dict[str, int]  # the setting that moves the port -> the port
     check: Callable[[], object]
     environment: dict[str, str] = field(default_factory=dict)  # all of it: nothing is inherited
+    nice: int = 0  # how far it stands back behind the others, 0 to 19
     user: int | None = None  # a user of its own, with a group of the same number
     stop_signal: str = "TERM"
     stop_seconds: int = STOP_SECONDS  # after which it is killed
@@ -85,7 +86,8 @@ def write_configuration(settings: StackSettings, services: list[Service]) -> Pat
 def _program(settings: StackSettings, service: Service) -> dict[str, object]:
     launched = settings.state_dir / "services" / f"{service.name}.json"
     environment = service.environment | {STACK_ENV_VAR: str(settings.state_dir)}
-    write_private(launched, json.dumps({"command": service.command, "environment": environment, "user": service.user}))
+    launch = {"command": service.command, "environment": environment, "user": service.user, "nice": service.nice}
+    write_private(launched, json.dumps(launch))
     return {
         "command": shlex.join([sys.executable, "-I", "-S", str(LAUNCHER), str(launched)]).replace("%", "%%"),
         "autostart": "false",

@@ -103,6 +103,7 @@ def test_what_many_machines_cost_the_coordinator(stack: StackSettings) -> None:
         meter.cost("a run is made", lambda: make(SENT), SENT)
         meter.cost("a run begins", set_all(Running()), SENT)
         meter.cost(f"{LINES} lines of log", log, SENT)
+        meter.cost("a look whether a run goes on", repeat(lambda: client.read_flow_run(runs[0]), SENT), SENT)
         make(ACTIVE - SENT)
         set_all(Running())()
         meter.cost(f"a round of the patrol, {ACTIVE} active", patrol.announce_active_runs, 1, idle_s=20)

@@ -436,12 +436,20 @@ def test_keys_of_local_services_are_shown_to_none_elsewhere(
     assert [name for name, secret in stack.secrets.items() if secret in found and name.startswith(elsewhere)] == []
 
 
+def launch(folder: Path, **facts: object) -> str:
+    """What a command prints that is started as a service."""
+    (folder / "start.json").write_text(json.dumps({"user": None, "environment": {}, "nice": 0} | facts))
+    command = [sys.executable, "-I", "-S", str(LAUNCHER), str(folder / "start.json")]
+    return subprocess.run(command, env={"OTHER": "1"}, capture_output=True, text=True, check=True).stdout
+
+
 def test_a_service_starts_in_its_own_environment_alone(tmp_path: Path) -> None:
-    facts = {"command": ["/usr/bin/env"], "environment": {"A": 'x "y" \\ %z'}, "user": None}
-    (tmp_path / "start.json").write_text(json.dumps(facts))
-    command = [sys.executable, "-I", "-S", str(LAUNCHER), str(tmp_path / "start.json")]
-    said = subprocess.run(command, env={"OTHER": "1"}, capture_output=True, text=True, check=True).stdout
+    said = launch(tmp_path, command=["/usr/bin/env"], environment={"A": 'x "y" \\ %z'})
     assert said == 'A=x "y" \\ %z\n'
+
+
+def test_a_service_stands_back_as_far_as_it_says(tmp_path: Path) -> None:
+    assert int(launch(tmp_path, command=["/usr/bin/nice"], nice=3)) == os.nice(0) + 3
 
 
 def test_what_a_stack_leaves_outside_its_folder_is_removed(tmp_path: Path, stack: StackSettings) -> None:
