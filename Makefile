@@ -152,6 +152,8 @@ bench: setup ## each fast or exact part beside its limit or other tools: checks,
 	@$(PY) tests.benchmarks.bench_logs
 	@$(PY) pytest -q -s tests/benchmarks/bench_metrics.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_backup.py
+	@$(PY) pytest -q -s tests/benchmarks/bench_shared_machine.py
+	@$(PY) pytest -q -s tests/benchmarks/bench_scale.py
 
 proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
 	@$(PY) pytest -m heavy -s
