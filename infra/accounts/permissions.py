@@ -105,6 +105,7 @@ _PREFECT = (
         POST /events
         WEBSOCKET /events/in
         GET /variables/name/{}
+        GET /admin/storage
         POST /concurrency_limits/increment
         POST /concurrency_limits/decrement
         POST /v2/concurrency_limits/increment
