@@ -17,7 +17,7 @@ from prefect.workers.process import ProcessWorker
 from infra import registration
 from infra.identities import Role
 from infra.services import s3_client
-from infra.stack_settings import METRICS_USER, ROOT, StackSettings
+from infra.stack_settings import ACCOUNTS_USER, METRICS_USER, ROOT, StackSettings
 from infra.supervisord import bin_path
 from tasks.storage.object_names import Bucket
 from tasks.storage.s3_client import status_of
@@ -37,16 +37,21 @@ def ensure_databases(settings: StackSettings) -> None:
             cursor.execute("SELECT datname FROM pg_database")
             for name in wanted - {row[0] for row in cursor.fetchall()}:
                 cursor.execute(f"CREATE DATABASE {name}")
-            if settings.metrics and settings.runs_postgres:
-                _ensure_reader_of_statistics(cursor, settings.secrets["metrics_postgres"])
+            if settings.metrics and settings.owns_postgres:
+                _ensure_user(
+                    cursor, METRICS_USER, settings.secrets["metrics_postgres"], "CONNECTION LIMIT 5 IN ROLE pg_monitor"
+                )
+            if settings.public and settings.is_container:
+                _ensure_user(cursor, ACCOUNTS_USER, settings.secrets["accounts_postgres"])
+                cursor.execute(f"ALTER DATABASE studio OWNER TO {ACCOUNTS_USER}")
 
 
-def _ensure_reader_of_statistics(cursor: psycopg2.extensions.cursor, password: str) -> None:
-    """Make the user who reads the statistics of PostgreSQL and no table of ours."""
-    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [METRICS_USER])
+def _ensure_user(cursor: psycopg2.extensions.cursor, name: str, password: str, limits: str = "") -> None:
+    """Make a user of PostgreSQL who reads and writes no table of others, or give it this password."""
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
     if cursor.fetchone() is None:
-        cursor.execute(f"CREATE ROLE {METRICS_USER} LOGIN CONNECTION LIMIT 5 IN ROLE pg_monitor")
-    cursor.execute(f"ALTER ROLE {METRICS_USER} PASSWORD %s", [password])
+        cursor.execute(f"CREATE ROLE {name} LOGIN {limits}")
+    cursor.execute(f"ALTER ROLE {name} PASSWORD %s", [password])
 
 
 def ensure_buckets(settings: StackSettings) -> None:

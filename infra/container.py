@@ -6,35 +6,44 @@ that this one has, its container says: addresses in variables, secrets as files 
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from infra import services, stack
+from infra import front_door, services, stack
 from infra.command_errors import StackError
 from infra.environment import inherited_environment, scratch, worker_environment
 from infra.identities import Role, secret_names
 from infra.initialization import OPTIONAL
-from infra.stack_settings import USER, StackSettings, read_secrets
+from infra.metrics import prometheus_services
+from infra.stack_settings import USER, StackSettings, read_secrets, with_user
 from infra.supervisord import Service, bin_path
 from infra.temporary import fresh_folder, make_temporary_folder
 
 DRAIN_S = "20"  # with what ending takes it is less than the 60 s that compose gives
 _CLIENT = ("prefect", "mlflow", "triton_key")  # what opens the other services
+_PAGE = ("front_door", "accounts_postgres", "metrics", "metrics_postgres", "prometheus")
+_WATCHING = ("prometheus", "alertmanager", "alert-sender")
+# What a profile of the compose file adds, by the setting that each service has to know it by.
+_PARTS = {"public": "STUDIO_PUBLIC", "metrics": "STUDIO_METRICS"}
 
 
 @dataclass(frozen=True)
 class Program:
-    """A service, its role in S3, the secrets without which nobody could use it, and those that it may have besides."""
+    """A service, its role in S3, the secrets without which nobody could use it, and those that it may have besides.
+
+    `parts` are secrets of what profiles of the compose file add, a front door and metrics: a cluster has its own.
+    """
 
     make: Callable[[StackSettings], Service]
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     role: Role | None = None
+    parts: tuple[str, ...] = ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The names of all secrets that its container is given."""
+        """The names of the secrets that its container is given, without those of `parts`."""
         links = secret_names(Role.LINKS) if self.role is Role.WORKER else ()
         role = secret_names(self.role) if self.role else ()
         return (*self.needs, *self.takes, *role, *links)
@@ -85,17 +94,43 @@ def _draining(worker: Service) -> Service:
     return replace(worker, command=[*worker.command, "--drain", DRAIN_S])
 
 
+def _users(settings: StackSettings) -> Service:
+    """The command `studio users`, whose arguments are those of the container."""
+    address = {"STUDIO_POSTGRES_URL": os.environ["STUDIO_POSTGRES_URL"]} if "STUDIO_POSTGRES_URL" in os.environ else {}
+    return Service(
+        name="users",
+        address="",
+        command=[sys.executable, "-m", "studio", "users"],
+        ports={},
+        check=lambda: None,
+        environment=inherited_environment(settings) | address,
+    )
+
+
 PROGRAMS: Mapping[str, Program] = {
-    "prefect": Program(_prefect_server, ("prefect",), ("postgres", "label_studio_token")),
-    "mlflow": Program(services.mlflow_server, ("mlflow", "mlflow_forms"), ("postgres",), Role.MLFLOW),
+    "prefect": Program(_prefect_server, ("prefect",), ("postgres", "label_studio_token"), parts=("front_door",)),
+    "mlflow": Program(
+        services.mlflow_server, ("mlflow", "mlflow_forms"), ("postgres",), Role.MLFLOW, parts=("front_door",)
+    ),
     "object-store": Program(services.object_store, tuple(name for role in Role for name in secret_names(role))),
     "triton": Program(services.triton, ("triton_key",), (), Role.TRITON),
-    "studio": Program(services.front_page, ("front_page",), (*_CLIENT, "s3_events_secret"), Role.PAGE),
+    "studio": Program(services.front_page, ("front_page",), (*_CLIENT, "s3_events_secret"), Role.PAGE, parts=_PAGE),
+    "front-door": Program(front_door.front_door, ("front_door",)),
+    "users": Program(_users, ("accounts_postgres",)),
+    "prometheus": Program(prometheus_services.prometheus, ("prometheus", "metrics"), ("alertmanager", "prefect")),
+    "alertmanager": Program(prometheus_services.alertmanager, ("alertmanager", "alert_sender")),
+    "alert-sender": Program(prometheus_services.alert_sender, ("alert_sender",), ("notify",)),
     "worker": Program(_worker, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
     "training-worker": Program(_training_worker, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
     "flow-run": Program(_flow_run, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
     "label-studio": Program(services.label_studio, ("label_studio_password", "label_studio_token")),
-    "init-stores": Program(_initialization("stores"), (), ("postgres",), Role.ADMIN),
+    "init-stores": Program(
+        _initialization("stores"),
+        (),
+        ("postgres",),
+        Role.ADMIN,
+        parts=("admin_password", "accounts_postgres", "metrics_postgres"),
+    ),
     "init-prefect": Program(_initialization("prefect"), (), ("prefect", "notify")),
 }
 
@@ -106,9 +141,11 @@ def variables(program: Program, secrets: Mapping[str, str], environment: Mapping
     Args:
         program: What runs in it.
         secrets: The content of its files, by name.
-        environment: Its variables; STUDIO_POSTGRES_URL gets the password of file `postgres` if it has none.
+        environment: Its variables; STUDIO_POSTGRES_URL gets the password of file `postgres` if it has none, and
+            COMPOSE_PROFILES says whether there is a front door and whether there are metrics.
     """
-    found = {}
+    profiles = environment.get("COMPOSE_PROFILES", "").split(",")
+    found = {setting: "true" for profile, setting in _PARTS.items() if profile in profiles}
     if "prefect" in secrets:
         found["PREFECT_API_AUTH_STRING"] = f"{USER}:{secrets['prefect']}"
     if "mlflow" in secrets:
@@ -131,22 +168,23 @@ def _with_password(address: str, password: str) -> str:
     parts = urlsplit(address)
     if parts.password is not None:
         return address
-    user, at, host = parts.netloc.rpartition("@")
-    if not at:
+    if not parts.username:
         raise StackError("expected STUDIO_POSTGRES_URL as postgresql://user@host:port, found one without a user")
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+    return with_user(address, parts.username, password)
 
 
-def prepare(name: str) -> Service:
+def prepare(name: str, arguments: Sequence[str] = ()) -> Service:
     """Return the service, with its folders made and its keys in the environment of this process.
 
     Raises:
-        StackError: There is none of that name, or a secret that it needs is missing.
+        StackError: There is none of that name, it takes no arguments, or a secret that it needs is missing.
         OSError: A secret cannot be read, or its folder in STUDIO_STATE_DIR not be written.
     """
     program = PROGRAMS.get(name)
     if program is None:
         raise StackError(f"expected one of {', '.join(PROGRAMS)}, found {name!r}")
+    if arguments and name != "users":
+        raise StackError(f"expected no arguments, found {' '.join(arguments)!r}: name the service alone")
     folder = StackSettings.load().secrets_dir
     if folder is None or not folder.is_dir():
         raise StackError(f"expected the folder of the secrets in STUDIO_SECRETS_DIR, found {folder or 'none'}")
@@ -161,15 +199,27 @@ def prepare(name: str) -> Service:
         fresh_folder(scratch(settings))  # of runs that were killed
     if name == "object-store":
         services.prepare_object_store(settings)
-    return program.make(settings)
+    if name == "front-door":
+        _prepare_front_door(settings)
+    if name in _WATCHING:
+        prometheus_services.write_files(settings)
+    service = program.make(settings)
+    return replace(service, command=[*service.command, *arguments])
+
+
+def _prepare_front_door(settings: StackSettings) -> None:
+    if not settings.public:
+        raise StackError("expected `public` in COMPOSE_PROFILES of infra/.env, by which all services know of it")
+    front_door.require_front_door(settings)
+    front_door.prepare_front_door(settings)
 
 
 def main() -> None:
     """Replace this process by the service; exits with a message if that is not possible."""
     os.umask(0o077)
-    name = sys.argv[1] if len(sys.argv) == 2 else ""
+    name, *arguments = sys.argv[1:] or [""]
     try:
-        service = prepare(name)
+        service = prepare(name, arguments)
     except StackError as error:
         sys.exit(f"{name} cannot start: {error}")
     except OSError as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.identities import Role
-from infra.stack_settings import HOST, METRICS_USER, ROOT, StackSettings
+from infra.stack_settings import HOST, ROOT, StackSettings
 from tasks import log_lines
 
 AWS_MISLEADING = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
@@ -62,6 +62,11 @@ def page_addresses(settings: StackSettings) -> dict[str, str]:
     """Return where browsers find the pages that other pages link; with a front door, behind it."""
     live = f"http://{HOST}:{settings.live_port}/live"
     known = {"STUDIO_LIVE_URL": live}
+    if settings.is_container:  # containers have other addresses of them, which browsers do not reach
+        known |= {
+            "PREFECT_UI_URL": f"http://{HOST}:{settings.prefect_port}",
+            "MLFLOW_UI_URL": f"http://{HOST}:{settings.mlflow_port}",
+        }
     if settings.public:
         url = settings.public_url
         known = {
@@ -69,7 +74,7 @@ def page_addresses(settings: StackSettings) -> dict[str, str]:
             "PREFECT_UI_URL": f"{url}/prefect",
             "MLFLOW_UI_URL": f"{url}/mlflow",
         }
-        if not settings.is_elsewhere("AWS_ENDPOINT_URL"):
+        if settings.is_of_this_stack("AWS_ENDPOINT_URL"):
             known["STUDIO_S3_URL"] = settings.public_s3_url
     return {name: os.environ.get(name) or value for name, value in known.items()}
 
@@ -130,14 +135,11 @@ def metrics_environment(settings: StackSettings) -> dict[str, str]:
     if not settings.metrics:
         return found
     found |= {
-        "PROMETHEUS_URL": f"http://{HOST}:{settings.prometheus_port}",
+        "PROMETHEUS_URL": f"http://{settings.host_of('prometheus')}:{settings.prometheus_port}",
         "PROMETHEUS_PASSWORD": settings.secrets["prometheus"],
     }
-    if settings.runs_postgres:
-        address = f"{HOST}:{settings.postgres_port}/prefect"
-        found["STUDIO_METRICS_POSTGRES_URL"] = (
-            f"postgresql://{METRICS_USER}:{settings.secrets['metrics_postgres']}@{address}"
-        )
+    if settings.owns_postgres:
+        found["STUDIO_METRICS_POSTGRES_URL"] = settings.statistics_url
     return found
 
 

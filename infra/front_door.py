@@ -41,7 +41,7 @@ def front_door(settings: StackSettings) -> Service:
 
 def _ports(settings: StackSettings) -> dict[str, int]:
     ports = {"STUDIO_PUBLIC_PORT": settings.public_port}
-    if not settings.is_elsewhere("AWS_ENDPOINT_URL"):
+    if settings.is_of_this_stack("AWS_ENDPOINT_URL"):
         ports["STUDIO_PUBLIC_S3_PORT"] = settings.public_s3_port
     return ports
 
@@ -69,7 +69,8 @@ def require_front_door(settings: StackSettings) -> None:
             f"Expected a host name or an IPv4 address in STUDIO_PUBLIC_HOST, by which people reach this machine; found "
             f"{settings.public_host or 'none'!r}. For example: STUDIO_PUBLIC_HOST=studio.example.org"
         )
-    if elsewhere := [*filter(settings.is_elsewhere, ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"))]:
+    variables = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
+    if elsewhere := [name for name in variables if not settings.is_of_this_stack(name)]:
         raise StackError(
             f"Expected Prefect and MLflow of this stack behind the front door, found {' and '.join(elsewhere)} to name "
             "servers elsewhere: unset them, or `make up PUBLIC=0` and give those servers a door of their own."
@@ -139,6 +140,9 @@ def caddyfile(settings: StackSettings) -> str:
     nowhere else, Caddy keeps the order of lines: the front page is asked before the path is changed.
     """
     host, port = settings.public_host, settings.public_port
+    page = f"{settings.host_of('studio')}:{settings.live_port}"
+    prefect = f"{settings.host_of('prefect')}:{settings.prefect_port}"
+    mlflow = f"{settings.host_of('mlflow')}:{settings.mlflow_port}"
     return f"""\
 {{
 	admin off
@@ -174,12 +178,12 @@ def caddyfile(settings: StackSettings) -> str:
 }}
 
 (asked) {{
-	forward_auth {HOST}:{settings.live_port} {{
+	forward_auth {page} {{
 		uri {CHECK}
 		# Of a WebSocket, too, this is a question: Sec-WebSocket-Key stays, and says what is asked about.
 		header_up -Connection
 		header_up -Upgrade
-		header_up Host {HOST}:{settings.live_port}
+		header_up Host {page}
 		header_up {SECRET_HEADER} {settings.secrets["front_door"]}
 		header_up X-Forwarded-For {{http.request.remote.host}}
 		header_up X-Forwarded-Host {{http.request.hostport}}
@@ -231,7 +235,7 @@ https://{host}:{port} {{
 			not header Cookie *{cookies.SESSION}=*
 		}}
 		handle @unnamed {{
-			reverse_proxy {HOST}:{settings.prefect_port} {{
+			reverse_proxy {prefect} {{
 				import service
 			}}
 		}}
@@ -240,9 +244,9 @@ https://{host}:{port} {{
 			route {{
 				import asked
 				header ?X-Frame-Options SAMEORIGIN
-				reverse_proxy {HOST}:{settings.prefect_port} {{
+				reverse_proxy {prefect} {{
 					import service
-					header_down Location "^https?://{re.escape(HOST)}:{settings.prefect_port}(/prefect)?/" "/prefect/"
+					header_down Location "^https?://{re.escape(prefect)}(/prefect)?/" "/prefect/"
 				}}
 			}}
 		}}
@@ -252,9 +256,9 @@ https://{host}:{port} {{
 				import asked
 				header ?X-Frame-Options SAMEORIGIN
 				uri strip_prefix /mlflow
-				reverse_proxy {HOST}:{settings.mlflow_port} {{
+				reverse_proxy {mlflow} {{
 					import service
-					header_down Location "^https?://{re.escape(HOST)}:{settings.mlflow_port}/" "/mlflow/"
+					header_down Location "^https?://{re.escape(mlflow)}/" "/mlflow/"
 				}}
 			}}
 		}}
@@ -266,9 +270,9 @@ https://{host}:{port} {{
 		handle {{
 			route {{
 				import asked
-				reverse_proxy {HOST}:{settings.live_port} {{
+				reverse_proxy {page} {{
 					import forwarded
-					header_down Location "^https?://{re.escape(HOST)}:{settings.live_port}/" "/"
+					header_down Location "^https?://{re.escape(page)}/" "/"
 				}}
 			}}
 		}}
@@ -280,8 +284,9 @@ https://{host}:{port} {{
 
 def _store(settings: StackSettings) -> str:
     """The site of the object store, if it runs here."""
-    if settings.is_elsewhere("AWS_ENDPOINT_URL"):
+    if not settings.is_of_this_stack("AWS_ENDPOINT_URL"):
         return ""
+    store = f"{settings.host_of('object-store')}:{settings.s3_port}"
     return f"""\
 # The object store is asked with signatures, of a Host and a whole path: it has a port of its own, and both as they are.
 https://{settings.public_host}:{settings.public_s3_port} {{
@@ -294,7 +299,7 @@ https://{settings.public_host}:{settings.public_s3_port} {{
 		header >Content-Security-Policy "sandbox allow-scripts allow-popups allow-downloads"
 		header >X-Content-Type-Options nosniff
 		header X-Request-Id {{http.request.uuid}}
-		reverse_proxy {HOST}:{settings.s3_port} {{
+		reverse_proxy {store} {{
 			header_up X-Forwarded-For {{http.request.remote.host}}
 			header_down -Server
 		}}

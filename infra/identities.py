@@ -63,7 +63,7 @@ VIEWING = _on(READING, Bucket.DATASETS, Bucket.MEDIA, Bucket.PREDICTIONS, Bucket
 
 @dataclass(frozen=True, kw_only=True)
 class PersonKey:
-    """The key of an account: it may what the role may of people."""
+    """The key of an account: it may what its role may."""
 
     name: str
     role: UserRole
@@ -76,6 +76,8 @@ class PersonKey:
         """SeaweedFS's actions."""
         if self.is_taken:
             return []
+        if self.role is UserRole.WORKER:
+            return ACTIONS[Role.WORKER]
         return VIEWING if self.role is UserRole.VIEWER else ACTIONS[Role.PERSON]
 
 

@@ -45,11 +45,14 @@ def _write(path: Path, text: str) -> None:
 
 
 def initialize_stores(settings: StackSettings) -> None:
-    """Make the databases and the buckets, and publish model `predict`; what is there stays."""
+    """Make databases, buckets and, with a front door, accounts, and publish model `predict`; what is there stays."""
     # Imported late: what prefect imports reads PREFECT_API_URL.
     from infra import bootstrap
+    from infra.accounts.bootstrap import ensure_accounts
 
     bootstrap.ensure_databases(settings)
+    if settings.public:
+        ensure_accounts(settings)
     bootstrap.ensure_buckets(settings)
     publish_predict.publish(s3_client(settings))
 

@@ -51,7 +51,8 @@ def application() -> ASGIApp:
     if not secret:
         return Door(storable, in_the_address)
     credential = os.environ["PREFECT_SERVER_API_AUTH_STRING"]
-    check_address = f"http://{HOST}:{StackSettings.load().live_port}{CHECK}"
+    settings = StackSettings.load()
+    check_address = f"http://{settings.host_of('studio')}:{settings.live_port}{CHECK}"
     visitors = Visitors(storable, credential=credential, check_address=check_address, secret=secret)
     behind = UnderPrefix(Door(visitors, in_the_address))
     return VisitorDoor(behind, part=Part.PREFECT, credential=credential, secret=secret, unnamed_sockets=True)

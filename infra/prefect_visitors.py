@@ -87,7 +87,8 @@ class Visitors:
     async def _check_body(self, scope: Scope, receive: Receive, send: Send, visitor: Visitor) -> None:
         async def change(body: Any) -> Any:  # noqa: ANN401 - JSON
             sent = permitted(scope["method"], scope["path"], body, visitor)
-            if scope["method"] == "PATCH" and scope["path"].startswith(_CHANGE_OF_RUN):
+            is_change = scope["method"] == "PATCH" and scope["path"].startswith(_CHANGE_OF_RUN)
+            if is_change and visitor.role is not UserRole.WORKER:
                 sent = keep_starter(sent, await self._tags_of_run(scope["path"]))
             return sent
 

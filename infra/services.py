@@ -46,6 +46,7 @@ TRAINING = "training"  # the queue of what takes a whole GPU for hours
 # How far what nobody waits for in milliseconds stands back behind Triton and the front page: at the end of each epoch
 # Prefect has work for a tenth of a second, on the processor of a live prediction if nothing says otherwise.
 BOOKKEEPING_NICE = 5
+WITHOUT_TRITON = {"checks", "imports", TRAINING}  # the queues whose runs never ask Triton
 MORE_TRITONS = "triton-"  # before the number of each but the first
 
 
@@ -375,17 +376,30 @@ def training_workers(settings: StackSettings) -> list[Service]:
 
 
 def worker_command(
-    settings: StackSettings, *, gpus: str = "", queues: Iterable[str] = (), limit: int | None = None
+    settings: StackSettings,
+    *,
+    gpus: str = "",
+    queues: Iterable[str] = (),
+    limit: int | None = None,
+    has_triton: bool = True,
 ) -> list[str]:
     """Return the command of a worker of these queues, else of trainings on these GPUs, else of all but trainings.
 
+    Where no Triton is known, it is one of queues that need none.
+
     Raises:
-        StackError: There is no such queue, or several trainings would share a GPU.
+        StackError: There is no such queue, it needs Triton, or several trainings would share a GPU.
     """
     known = yaml.safe_load(QUEUES.read_text()).keys()
-    taken = sorted(queues) or ([TRAINING] if gpus else sorted(known - {TRAINING}))
+    possible = known if has_triton else known & WITHOUT_TRITON
+    taken = sorted(queues) or ([TRAINING] if gpus else sorted(possible - {TRAINING}))
     if unknown := set(taken) - known:
         raise StackError(f"Expected work queues, some of {', '.join(known)}; found {', '.join(sorted(unknown))}.")
+    if asking := set(taken) - possible:
+        raise StackError(
+            f"Expected work queues whose runs need no Triton, some of {', '.join(sorted(possible))}; found "
+            f"{', '.join(sorted(asking))}. Name a Triton in TRITON_GRPC_URL and TRITON_HTTP_URL, or leave them out."
+        )
     trains = TRAINING in taken
     limit = limit or (1 if trains else settings.worker_limit)
     if trains and limit > 1:

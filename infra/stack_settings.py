@@ -6,6 +6,7 @@ import secrets
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -22,12 +23,15 @@ REGION = "us-east-1"
 SECRETS = (
     *("supervisor", "postgres", "prefect", "mlflow", "mlflow_forms", "triton_key", "front_page", "front_door"),
     *("label_studio_password", "label_studio_token"),
-    "admin_password",
-    *("metrics", "metrics_postgres", "prometheus", "alertmanager", "alert_sender"),
+    *("admin_password", "accounts_postgres"),
+    *("metrics", "metrics_postgres", "prometheus", "alertmanager", "alert_sender", "grafana"),
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
 METRICS_USER = "studio_metrics"  # of PostgreSQL
+ACCOUNTS_USER = (
+    "studio_accounts"  # of PostgreSQL, for containers: the front page is not given the password of its owner
+)
 TRAINING = ("training_gpus", "training_nice")
 TRITON_PORT_STEP = 10  # from each port of a Triton to that of the next
 LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures")
@@ -63,6 +67,8 @@ VARIABLES = {  # of each service, by the variable with its address: no key of on
 }
 ADMIN = "admin"  # the first account
 REVIEW_TOOLS = ("LABEL_STUDIO_URL", "CVAT_URL")  # of these, there may be none
+# By these names containers call each other, as infra/compose.yaml and infra/kubernetes have them.
+NAMES = {"PREFECT_API_URL": "prefect", "MLFLOW_TRACKING_URI": "mlflow", "AWS_ENDPOINT_URL": "object-store"}
 
 
 class StackSettings(BaseSettings):
@@ -235,6 +241,20 @@ class StackSettings(BaseSettings):
         return (is_needed or self.public) and self.postgres_url is None
 
     @property
+    def owns_postgres(self) -> bool:
+        """Whether PostgreSQL is a part of the stack: it runs here, or in a container of its own."""
+        return self.runs_postgres or (self.is_container and _host(self.database_url) == "postgres")
+
+    @property
+    def is_container(self) -> bool:
+        """Whether this is one container of a stack."""
+        return self.secrets_dir is not None
+
+    def host_of(self, service: str) -> str:
+        """Return by which host a service of this stack is reached: this one, or that of its container."""
+        return service if self.is_container else HOST
+
+    @property
     def live_log_environment(self) -> dict[str, str]:
         """Where Triton keeps its live log and a worker finds it, and how much of it; nothing if there is none."""
         if self.live_log_dir is None:
@@ -268,7 +288,15 @@ class StackSettings(BaseSettings):
     @property
     def accounts_url(self) -> str:
         """The address of the database of accounts, for SQLAlchemy."""
-        return f"{self.database_url.replace('postgresql', 'postgresql+psycopg2', 1)}/studio"
+        url = self.database_url
+        if self.is_container:
+            url = with_user(url, ACCOUNTS_USER, self.secrets["accounts_postgres"])
+        return f"{url.replace('postgresql', 'postgresql+psycopg2', 1)}/studio"
+
+    @property
+    def statistics_url(self) -> str:
+        """The address at which the statistics of PostgreSQL are read, by a user who may do nothing else."""
+        return f"{with_user(self.database_url, METRICS_USER, self.secrets['metrics_postgres'])}/prefect"
 
     @cached_property
     def local_environment(self) -> dict[str, str]:
@@ -313,6 +341,12 @@ class StackSettings(BaseSettings):
         """Return whether the environment names a service that is not the local one of `.studio/env`."""
         return not is_address(os.environ.get(variable, ""), self.local_environment.get(variable, ""))
 
+    def is_of_this_stack(self, variable: str) -> bool:
+        """Return whether a service, of `NAMES`, is a part of this stack: here, or in a container of it."""
+        if self.is_container:
+            return _host(self.environment[variable]) == NAMES[variable]
+        return not self.is_elsewhere(variable)
+
     @cached_property
     def environment(self) -> dict[str, str]:
         """Where the services are: elsewhere if the environment names them, else here; those of review may be none."""
@@ -340,6 +374,17 @@ def _quoted(value: str) -> str:
         return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
+
+
+def with_user(address: str, user: str, password: str) -> str:
+    """Return the address of a server as another user opens it."""
+    parts = urlsplit(address)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
+def _host(address: str) -> str | None:
+    return urlsplit(address).hostname
 
 
 def is_address(named: str, known: str) -> bool:

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from studio.commands import accounts, backups, data, flows, init, logs, models, runs, stack
+from studio.commands import accounts, backups, data, flows, init, logs, machines, models, runs, stack
 from studio.output import ERR, ExitCode
 from tasks.errors import StudioError
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (stack, backups, data, models, flows, runs, logs, accounts, init):
+for group in (stack, backups, data, models, flows, runs, logs, accounts, machines, init):
     group.add_commands(app)
 
 

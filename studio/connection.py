@@ -12,10 +12,11 @@ class NotConnectedError(StudioError):
 
 
 @functools.lru_cache(maxsize=1)
-def connect() -> None:
+def connect(*, needs_triton: bool = True) -> None:
     """Point this process at the services that the environment names, and for the rest at the local stack.
 
-    It has to come before the first import of prefect, which reads its address once.
+    It has to come before the first import of prefect, which reads its address once. With `needs_triton` false a Triton
+    may be missing among the services that the environment names.
 
     Raises:
         NotConnectedError: There are none.
@@ -24,7 +25,8 @@ def connect() -> None:
     from infra.stack_settings import REVIEW_TOOLS, VARIABLES
 
     settings = stack.load_settings()
-    needed = [name for name in VARIABLES if name not in REVIEW_TOOLS]
+    optional = {*REVIEW_TOOLS, *(() if needs_triton else ("TRITON_GRPC_URL",))}
+    needed = [name for name in VARIABLES if name not in optional]
     if not (settings.state_dir / "env").is_file() and not all(map(settings.is_elsewhere, needed)):
         raise NotConnectedError(
             f"Expected a stack that is up, found none in {settings.state_dir}. Start it with `studio up`, or name the "

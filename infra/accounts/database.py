@@ -70,6 +70,11 @@ MIGRATIONS = (
         "CREATE INDEX ON audit (time)",
         "CREATE INDEX ON audit (name, id)",
     ),
+    tuple(
+        f"ALTER TABLE {table} DROP CONSTRAINT {table}_role_check, "
+        f"ADD CONSTRAINT {table}_role_check CHECK (role IN ('viewer', 'operator', 'worker', 'admin'))"
+        for table in ("accounts", "tokens")
+    ),
 )
 _MIGRATING = 7_386_203_412_877  # the number of the lock, which nothing else here takes
 LINES = "lines of the audit log"  # of a transaction, until it is kept

@@ -61,7 +61,7 @@ def _rules(part: Part, role: UserRole, prefix: str, table: str) -> Iterator[_Rul
         )
 
 
-_V, _O, _A = UserRole.VIEWER, UserRole.OPERATOR, UserRole.ADMIN
+_V, _O, _W, _A = UserRole.VIEWER, UserRole.OPERATOR, UserRole.WORKER, UserRole.ADMIN
 _API = r"/api"
 
 # Bodies that would let an operator do more are refused in infra/prefect_requests.py.
@@ -80,6 +80,39 @@ _PREFECT = (
         POST /deployments/{}/resume_deployment
         PATCH /deployments/{}/schedules/{}
         PUT /saved_searches/
+        """,
+    ),
+    # What a worker and its runs do. It changes neither deployments nor pools, so that who has its key decides for no
+    # other machine what runs there.
+    _rules(
+        Part.PREFECT,
+        _W,
+        _API,
+        """
+        POST /work_pools/{}/get_scheduled_flow_runs
+        POST /work_pools/{}/workers/heartbeat
+        WEBSOCKET /work_pools/{}/workers/connect
+        POST /flows/
+        POST /flow_runs/
+        PATCH /flow_runs/{}/labels
+        DELETE /flow_runs/{}/input/{}
+        POST /task_runs/
+        PATCH /task_runs/{}
+        POST /task_runs/{}/set_state
+        POST /artifacts/
+        PATCH /artifacts/{}
+        POST /logs/
+        POST /events
+        WEBSOCKET /events/in
+        GET /variables/name/{}
+        GET /admin/storage
+        POST /concurrency_limits/increment
+        POST /concurrency_limits/decrement
+        POST /v2/concurrency_limits/increment
+        POST /v2/concurrency_limits/decrement
+        POST /v2/concurrency_limits/increment-with-lease
+        POST /v2/concurrency_limits/decrement-with-lease
+        POST /v2/concurrency_limits/leases/{}/renew
         """,
     ),
     _rules(
@@ -189,8 +222,38 @@ _PREFECT = (
     _rules(Part.PREFECT, _V, r"(?!/api(?:/|$))", "GET /{*}"),  # the pages
 )
 
-# Of files and versions only admins: a version is made of the files of a run, and may hold code.
+# Of files and versions only workers and admins: a version is made of the files of a run, and may hold code.
 _MLFLOW = (
+    _rules(
+        Part.MLFLOW,
+        _W,
+        r"/(?:ajax-)?api/[\d.]+/mlflow",
+        """
+        POST /runs/outputs
+        POST /runs/log-model
+        POST /registered-models/create
+        POST /registered-models/alias
+        DELETE /registered-models/alias
+        DELETE /registered-models/delete-tag
+        POST /model-versions/create
+        DELETE /model-versions/delete-tag
+        POST /logged-models
+        PATCH /logged-models/{}
+        POST /logged-models/{}/params
+        PATCH /logged-models/{}/tags
+        """,
+    ),
+    _rules(
+        Part.MLFLOW,
+        _W,
+        r"/(?:ajax-)?api/[\d.]+/mlflow-artifacts",
+        """
+        PUT /artifacts/{*}
+        POST /mpu/create/{*}
+        POST /mpu/complete/{*}
+        POST /mpu/abort/{*}
+        """,
+    ),
     _rules(
         Part.MLFLOW,
         _O,

@@ -1,4 +1,4 @@
-"""What a person may do, in three steps."""
+"""What an account may do, in four steps: three of people, and one of machines."""
 
 from enum import IntEnum
 
@@ -8,7 +8,8 @@ class UserRole(IntEnum):
 
     VIEWER = 1  # looks at everything, changes nothing
     OPERATOR = 2  # uploads, starts and stops runs, answers questions
-    ADMIN = 3  # changes deployments, accounts and what belongs to others
+    WORKER = 3  # no person: carries out runs on another machine, says how they go and keeps what they make
+    ADMIN = 4  # changes deployments, accounts and what belongs to others
 
     def __str__(self) -> str:
         """Return its name as people write it."""

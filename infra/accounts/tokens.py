@@ -44,7 +44,8 @@ def make_token(database: Database, by: Actor, name: str, role: UserRole, days: i
     """Make a token of the account of `by`, and return it: it is kept nowhere.
 
     Raises:
-        AccountError: The name is none or taken, the role is above that of the account, or the expiry is too far.
+        AccountError: The name is none or taken, the role is above that of the account, or a worker's where that is a
+            person's, or the expiry is too far.
     """
     if not 1 <= days <= MOST_DAYS:
         raise AccountError(expected_found_fix(f"an expiry in 1 to {MOST_DAYS} days", f"{days}", "Choose another."))
@@ -65,6 +66,12 @@ def make_token(database: Database, by: Actor, name: str, role: UserRole, days: i
         if owners is None or UserRole.parse(owners) < role:
             raise AccountError(
                 expected_found_fix(f"a role that is not above {owners}", f"{role}", "Choose a lower one for the token.")
+            )
+        if role is UserRole.WORKER and UserRole.parse(owners) is not role:
+            raise AccountError(
+                expected_found_fix(
+                    "a person's role for a token of a person", f"{role}", "`studio worker-env` makes those of machines."
+                )
             )
         kept = connection.execute(text("SELECT count(*) FROM tokens WHERE account = :owner"), values).scalar_one()
         if kept >= MOST:
@@ -91,7 +98,11 @@ def find_token(database: Database, key: str) -> TokenOwner | None:
             return None
         if row.is_stale:
             connection.execute(text("UPDATE tokens SET used = now() WHERE id = :id"), {"id": row.id})
-    return TokenOwner(name=row.name, role=min(UserRole.parse(row.role), UserRole.parse(row.owners)), token=row.token)
+    owners = UserRole.parse(row.owners)
+    role = min(UserRole.parse(row.role), owners)
+    if role is UserRole.WORKER and owners is not role:  # the account has become a person's
+        role = UserRole.OPERATOR
+    return TokenOwner(name=row.name, role=role, token=row.token)
 
 
 def list_tokens(database: Database, name: str) -> list[Token]:

@@ -33,7 +33,8 @@ def show_page(request: Request) -> Response:
     account = find_account(people_of(request).database, actor.name)
     if account is None:
         raise AccountError("Expected your account, found that it was removed. Ask an admin.")
-    roles = [role for role in UserRole if role <= UserRole.parse(actor.role)]
+    own = UserRole.parse(actor.role)
+    roles = [role for role in UserRole if role <= own and (role is not UserRole.WORKER or own is role)]
     return render(request, "account.html", account=account, roles=roles, days=_DAYS, shortest=SHORTEST)
 
 

@@ -105,7 +105,8 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> None:
     """Serve until the process is ended."""
     Handler.home = Path(sys.argv[1])
-    with ThreadingHTTPServer((HOST, int(os.environ["STUDIO_ALERT_SENDER_PORT"])), Handler) as server:
+    bind = os.environ.get("STUDIO_BIND") or HOST
+    with ThreadingHTTPServer((bind, int(os.environ["STUDIO_ALERT_SENDER_PORT"])), Handler) as server:
         server.serve_forever()
 
 

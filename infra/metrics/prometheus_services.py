@@ -65,7 +65,7 @@ def _basic_auth(settings: StackSettings, name: str) -> dict[str, str]:
 
 def _prometheus_configuration(settings: StackSettings) -> dict[str, Any]:
     def job(name: str, port: int, **further: object) -> dict[str, Any]:
-        return {"job_name": name, "static_configs": [{"targets": [f"{HOST}:{port}"]}], **further}
+        return {"job_name": name, "static_configs": [{"targets": [f"{settings.host_of(name)}:{port}"]}], **further}
 
     token = {"credentials_file": str(folder(settings) / "studio.token")}
     jobs = [
@@ -74,7 +74,7 @@ def _prometheus_configuration(settings: StackSettings) -> dict[str, Any]:
         job("prometheus", settings.prometheus_port, basic_auth=_basic_auth(settings, "prometheus")),
         job("alertmanager", settings.alertmanager_port, basic_auth=_basic_auth(settings, "alertmanager")),
     ]
-    if not settings.is_elsewhere("PREFECT_API_URL"):
+    if settings.is_of_this_stack("PREFECT_API_URL"):
         login = _basic_auth(settings, "prefect")
         jobs.append(job("prefect", settings.prefect_port, metrics_path="/api/metrics", basic_auth=login))
     return {
@@ -84,7 +84,9 @@ def _prometheus_configuration(settings: StackSettings) -> dict[str, Any]:
             "alertmanagers": [
                 {
                     "basic_auth": _basic_auth(settings, "alertmanager"),
-                    "static_configs": [{"targets": [f"{HOST}:{settings.alertmanager_port}"]}],
+                    "static_configs": [
+                        {"targets": [f"{settings.host_of('alertmanager')}:{settings.alertmanager_port}"]}
+                    ],
                 }
             ]
         },
@@ -107,7 +109,7 @@ def _triton_job(settings: StackSettings) -> dict[str, Any]:
 def _alertmanager_configuration(settings: StackSettings) -> dict[str, Any]:
     token = {"credentials_file": str(folder(settings) / "alert-sender.token")}
     webhook = {
-        "url": f"http://{HOST}:{settings.alert_sender_port}/",
+        "url": f"http://{settings.host_of('alert-sender')}:{settings.alert_sender_port}/",
         "send_resolved": True,
         "max_alerts": 50,
         "http_config": {"authorization": token},
@@ -160,7 +162,7 @@ def prometheus(settings: StackSettings) -> Service:
     options = {
         "config.file": home / "prometheus.yml",
         "web.config.file": home / "prometheus-web.yml",
-        "web.listen-address": f"{HOST}:{port}",
+        "web.listen-address": f"{settings.bind}:{port}",
         "web.cors.origin": re.escape(_address(port)),  # by default any page may read the answers
         "storage.tsdb.path": home / "prometheus",
         **{f"storage.tsdb.retention.{name}": value for name, value in KEPT.items()},
@@ -174,7 +176,7 @@ def alertmanager(settings: StackSettings) -> Service:
     options = {
         "config.file": home / "alertmanager.yml",
         "web.config.file": home / "alertmanager-web.yml",
-        "web.listen-address": f"{HOST}:{port}",
+        "web.listen-address": f"{settings.bind}:{port}",
         "storage.path": home / "alertmanager",
         "cluster.listen-address": "",
     }

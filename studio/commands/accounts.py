@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from infra.accounts.roles import UserRole
 
 Name = Annotated[str, typer.Argument(help="Name of the account.")]
-RoleOption = Annotated[str, typer.Option("--role", help="viewer | operator | admin")]
+RoleOption = Annotated[str, typer.Option("--role", help="viewer | operator | admin; worker: no person")]
 _PANEL = "Accounts"
 
 users = typer.Typer(

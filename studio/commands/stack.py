@@ -109,7 +109,8 @@ def worker(
 ) -> None:
     """Carry out runs until Ctrl-C, beside the workers of the stack or on another machine.
 
-    Without --gpu and --queue it takes all runs but trainings. What has not ended in time goes to another worker.
+    Without --gpu and --queue it takes all runs but trainings; where no Triton is known, those that need none. What has
+    not ended in time goes to another worker.
     """
     from infra.services import worker_command, worker_process_environment
     from infra.stack import load_settings
@@ -118,9 +119,10 @@ def worker(
     from infra.temporary import make_temporary_folder
     from studio.connection import connect
 
-    connect()
+    connect(needs_triton=False)
     settings = load_settings()
-    command = worker_command(settings, gpus=gpu or "", queues=queue or [], limit=limit)
+    has_triton = settings.is_elsewhere("TRITON_GRPC_URL") or (settings.state_dir / "env").is_file()
+    command = worker_command(settings, gpus=gpu or "", queues=queue or [], limit=limit, has_triton=has_triton)
     make_temporary_folder(settings)
     os.chdir(ROOT)
     environment = worker_process_environment(settings) | {STACK_ENV_VAR: str(settings.state_dir)}

@@ -85,9 +85,10 @@ class _ByName(httpx.BaseTransport):
 
     def __init__(self, public: Public) -> None:
         self._inner = httpx.HTTPTransport(verify=ssl.create_default_context(cafile=public.root))
+        self._name = public.settings.public_host
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        request.extensions["sni_hostname"] = NAME
+        request.extensions["sni_hostname"] = self._name
         request.url = request.url.copy_with(host="127.0.0.1")
         return self._inner.handle_request(request)
 
@@ -153,17 +154,20 @@ def open_socket(public: Public, address: str, headers: dict[str, str] | None = N
 
 
 @contextlib.contextmanager
-def run_public(*, with_accounts: bool = False) -> Iterator[Public]:
-    """The services of a stack of their own, but for workers and Triton; `with_accounts`: with the real front page."""
+def run_public(*, with_accounts: bool = False, name: str = NAME) -> Iterator[Public]:
+    """The services of a stack of their own, but for workers and Triton; `with_accounts`: with the real front page.
+
+    `name` is the host name of the front door; `localhost` is one that other processes find, too.
+    """
     with tempfile.TemporaryDirectory(prefix="studio-public-") as folder, pytest.MonkeyPatch.context() as patch:
         first = stack_environment.free_block(len(stack_environment.PORTS) + 2)
-        for number, name in enumerate((*stack_environment.PORTS, "PUBLIC", "PUBLIC_S3")):
-            patch.setenv(f"STUDIO_{name}_PORT", str(first + number))
+        for number, port in enumerate((*stack_environment.PORTS, "PUBLIC", "PUBLIC_S3")):
+            patch.setenv(f"STUDIO_{port}_PORT", str(first + number))
         patch.setenv("STUDIO_STATE_DIR", str(Path(folder) / "state"))
         patch.setenv("STUDIO_PUBLIC", "true")
-        patch.setenv("STUDIO_PUBLIC_HOST", NAME)
-        for name in [each for names in VARIABLES.values() for each in names]:
-            patch.delenv(name, raising=False)
+        patch.setenv("STUDIO_PUBLIC_HOST", name)
+        for variable in [each for names in VARIABLES.values() for each in names]:
+            patch.delenv(variable, raising=False)
         settings = StackSettings.load()
         require_front_door(settings)
         public = Public(settings)

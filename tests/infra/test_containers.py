@@ -3,12 +3,16 @@
 tests/infra/test_container_images.py builds images and starts them.
 """
 
+import base64
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +22,14 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from infra import container, preflight, services
+from infra import container, front_door, preflight, services
 from infra.command_errors import StackError
 from infra.identities import Role, secret_names
 from infra.initialization import OPTIONAL, make_secrets
 from infra.stack_settings import ROOT, SECRETS, StackSettings, read_secrets
 from infra.supervisord import Service
 from tasks.settings import Settings
+from tests.infra.metrics.programs import needs_promtool, promtool
 
 FILE = ROOT / "infra" / "compose.yaml"
 TEXT = FILE.read_text()
@@ -32,8 +37,32 @@ COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 EXAMPLE = dotenv_values(ROOT / "infra" / ".env.example")
 DOCKERFILES = sorted((ROOT / "infra" / "images").glob("*.Dockerfile"))
+AMTOOL = shutil.which("amtool")
 FRONT_DOORS = {"front-door"}  # what may be reached from elsewhere
 OURS = {name: each for name, each in SERVICES.items() if "/yolo-studio/" in each["image"]}
+
+
+READ_LATER = {
+    "studio": {"s3_events_secret"},
+    "label-studio": {"label_studio_password", "label_studio_token"},
+    "users": {"accounts_postgres"},
+    "init-stores": {"admin_password", "accounts_postgres", "metrics_postgres"},
+}
+
+
+def be_in_compose(
+    monkeypatch: pytest.MonkeyPatch, state: Path, secrets: Path, profiles: str = "cpu,public,metrics"
+) -> None:
+    """Give this process the variables that a container has, with the defaults of the file and these profiles."""
+    for variable, value in (COMPOSE["x-addresses"] | COMPOSE["x-database"]).items():
+        monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
+    monkeypatch.setenv("COMPOSE_PROFILES", profiles)
+    monkeypatch.setenv("STUDIO_PUBLIC_HOST", "studio.example.org")
+    monkeypatch.setenv("STUDIO_STATE_DIR", str(state))
+    monkeypatch.setenv("STUDIO_SECRETS_DIR", str(secrets))
+    monkeypatch.setenv("STUDIO_BIND", "0.0.0.0")  # noqa: S104
+    for port in ("LIVE", "PREFECT", "MLFLOW", "S3", "PROMETHEUS", "ALERTMANAGER", "ALERT_SENDER", "TRITON_METRICS"):
+        monkeypatch.delenv(f"STUDIO_{port}_PORT", raising=False)
 
 
 def prepared(name: str) -> Service:
@@ -46,8 +75,12 @@ def prepared(name: str) -> Service:
         os.environ.update(before)
 
 
+def secrets_of(program: container.Program) -> set[str]:
+    return {*program.secrets, *program.parts}
+
+
 def program(service: dict[str, Any]) -> container.Program:
-    (name,) = service["command"]
+    (name,) = service["command"] or service["entrypoint"][-1:]
     return container.PROGRAMS[name]
 
 
@@ -81,10 +114,9 @@ def test_an_image_takes_pinned_packages_runs_as_nobody_and_tells_its_health(path
 
 
 def test_each_variable_of_the_file_is_in_the_example_and_the_reverse() -> None:
-    used = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", TEXT))
-    assert set(re.findall(r"\$\{?([A-Z_]+)", TEXT)) == used.keys()
-    of_compose = {"COMPOSE_PROFILES"}
-    assert EXAMPLE.keys() - of_compose == used.keys()
+    used = dict(re.findall(r"\$\{([A-Z0-9_]+):-([^}]*)\}", TEXT))
+    assert set(re.findall(r"\$\{?([A-Z0-9_]+)", TEXT)) == used.keys()
+    assert EXAMPLE.keys() == used.keys()
     assert {name: EXAMPLE[name] for name in used} == used
 
 
@@ -92,12 +124,13 @@ def test_each_variable_of_the_file_is_in_the_example_and_the_reverse() -> None:
 def test_each_variable_of_a_container_is_read_by_its_program(name: str) -> None:
     ours = {f"STUDIO_{each.upper()}" for each in StackSettings.model_fields}
     known = ours | {each.upper() for each in Settings.model_fields} | {"AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"}
+    known |= {"COMPOSE_PROFILES"}  # of infra/container.py
     assert SERVICES[name].get("environment", {}).keys() <= known
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_container_is_given_just_the_secrets_of_its_program(name: str) -> None:
-    assert sorted(SERVICES[name]["secrets"]) == sorted(program(SERVICES[name]).secrets)
+    assert sorted(SERVICES[name]["secrets"]) == sorted(secrets_of(program(SERVICES[name])))
 
 
 def test_the_secrets_of_the_file_are_those_that_are_made() -> None:
@@ -130,7 +163,8 @@ def test_the_database_is_reached_by_those_that_have_its_password_alone() -> None
         return {name for name, each in SERVICES.items() if network in each.get("networks", [])}
 
     assert COMPOSE["networks"]["databases"]["internal"] is True
-    assert on("databases") == {name for name, each in SERVICES.items() if "postgres" in each.get("secrets", [])}
+    passwords = {"postgres", "accounts_postgres", "metrics_postgres"}
+    assert on("databases") == {name for name, each in SERVICES.items() if passwords & {*each.get("secrets", [])}}
     assert "postgres" not in on("services")
 
 
@@ -160,20 +194,17 @@ def test_a_program_starts_with_just_its_own_secrets(name: str, tmp_path: Path, m
     (every / "notify").write_text("json://example.com/hook")
     given = tmp_path / "given"
     given.mkdir()
-    for secret in container.PROGRAMS[name].secrets:
+    for secret in secrets_of(container.PROGRAMS[name]):
         shutil.copy(every / secret, given / secret)
-    for variable, value in COMPOSE["x-addresses"].items():
-        monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
-    monkeypatch.setenv("STUDIO_POSTGRES_URL", "postgresql://postgres@postgres:5432")
-    monkeypatch.setenv("STUDIO_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("STUDIO_SECRETS_DIR", str(given))
+    be_in_compose(monkeypatch, tmp_path / "state", given)
     service = prepared(name)
     seen = " ".join([*service.command, *service.environment.values()])
+    seen += " ".join(path.read_text() for path in (tmp_path / "state").rglob("*") if path.is_file())
     secrets = read_secrets(every)
     own = {secret for secret, value in secrets.items() if value and value in seen}
-    assert own <= {*container.PROGRAMS[name].secrets, "prefect_auth"}
-    if name not in {"object-store", "label-studio"}:  # which read theirs from files, or take another name
-        assert own >= {*container.PROGRAMS[name].secrets} - {"s3_events_secret", "label_studio_token"}
+    assert own <= {*secrets_of(container.PROGRAMS[name]), "prefect_auth"}
+    # These take another name, or are read from the folder of the secrets by what is started.
+    assert own >= {*secrets_of(container.PROGRAMS[name])} - READ_LATER.get(name, {"label_studio_token"})
 
 
 def test_a_program_without_its_secret_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,3 +295,199 @@ def test_prefect_copies_its_pages_to_where_it_may_write(tmp_path: Path, monkeypa
     monkeypatch.setenv("STUDIO_STATE_DIR", str(tmp_path / "state"))
     environment = prepared("prefect").environment
     assert Path(environment["PREFECT_SERVER_UI_STATIC_DIRECTORY"]).is_relative_to(tmp_path / "state")
+
+
+@pytest.fixture
+def in_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state folder of a container with all secrets and with the profiles `public` and `metrics`."""
+    make_secrets(tmp_path / "secrets")
+    be_in_compose(monkeypatch, tmp_path / "state", tmp_path / "secrets")
+    return tmp_path / "state"
+
+
+def names_and_ports() -> set[str]:
+    """Where each service listens in the network of the containers, as the health checks have it."""
+    found = set()
+    for name, each in SERVICES.items():
+        for port in re.findall(r"127\.0\.0\.1:(\d+)", str(each.get("healthcheck", ""))):
+            found.add(f"{name.removesuffix('-gpu')}:{port}")
+    return found | {"triton:8002"}
+
+
+@pytest.mark.skipif(shutil.which(front_door.program()) is None, reason="Caddy is not installed")
+def test_the_front_door_leads_to_the_containers_by_name(in_compose: Path) -> None:
+    prepared("front-door")
+    file = in_compose / "front-door" / "Caddyfile"
+    upstreams = set(re.findall(r"(?:reverse_proxy|forward_auth) (\S+)", file.read_text()))
+    assert upstreams == {"studio:8003", "prefect:4200", "mlflow:5000", "object-store:9000"}
+    assert upstreams <= names_and_ports()
+    assert "127.0.0.1" not in file.read_text()
+    line = [front_door.program(), "validate", "--adapter", "caddyfile", "--config", str(file)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env={"HOME": str(in_compose)})
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_front_door_that_the_services_do_not_know_does_not_start(
+    in_compose: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSE_PROFILES", "cpu")
+    with pytest.raises(StackError, match="`public` in COMPOSE_PROFILES"):
+        prepared("front-door")
+    monkeypatch.setenv("COMPOSE_PROFILES", "cpu,public")
+    monkeypatch.setenv("STUDIO_PUBLIC_HOST", "")
+    with pytest.raises(StackError, match="STUDIO_PUBLIC_HOST"):
+        prepared("front-door")
+    assert not (in_compose / "front-door").exists()
+
+
+@pytest.mark.parametrize("profiles", ["cpu", "cpu,public"])
+def test_pages_link_what_browsers_reach(in_compose: Path, monkeypatch: pytest.MonkeyPatch, profiles: str) -> None:
+    monkeypatch.setenv("COMPOSE_PROFILES", profiles)
+    environment = prepared("worker").environment
+    links = {name: environment.get(name) for name in ("PREFECT_UI_URL", "MLFLOW_UI_URL", "STUDIO_S3_URL")}
+    known = {"PREFECT_UI_URL": "http://127.0.0.1:4200", "MLFLOW_UI_URL": "http://127.0.0.1:5000", "STUDIO_S3_URL": None}
+    if "public" in profiles:
+        outside = "https://studio.example.org"
+        known = {
+            "PREFECT_UI_URL": f"{outside}:8443/prefect",
+            "MLFLOW_UI_URL": f"{outside}:8443/mlflow",
+            "STUDIO_S3_URL": f"{outside}:8444",
+        }
+    assert links == known
+    assert in_compose.is_dir()
+
+
+def test_without_a_profile_no_service_knows_a_front_door_or_metrics(
+    in_compose: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSE_PROFILES", "cpu")
+    for name in ("prefect", "mlflow", "studio"):
+        environment = prepared(name).environment
+        assert not {"STUDIO_FRONT_DOOR_SECRET", "STUDIO_ACCOUNTS_URL", "PROMETHEUS_URL"} & environment.keys()
+    assert in_compose.is_dir()
+
+
+def test_the_front_page_opens_no_database_but_that_of_accounts(in_compose: Path) -> None:
+    environment = prepared("studio").environment
+    assert "STUDIO_POSTGRES_URL" not in environment
+    secrets = read_secrets(in_compose.parent / "secrets")
+    assert environment["STUDIO_ACCOUNTS_URL"] == (
+        f"postgresql+psycopg2://studio_accounts:{secrets['accounts_postgres']}@postgres:5432/studio"
+    )
+    assert environment["STUDIO_METRICS_POSTGRES_URL"] == (
+        f"postgresql://studio_metrics:{secrets['metrics_postgres']}@postgres:5432/prefect"
+    )
+    assert secrets["postgres"] not in " ".join(environment.values())
+
+
+@needs_promtool
+def test_prometheus_scrapes_the_containers_by_name(in_compose: Path) -> None:
+    command = prepared("prometheus").command
+    file = in_compose / "metrics" / "prometheus.yml"
+    promtool("check", "config", file)
+    config = yaml.safe_load(file.read_text())
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    assert targets == {
+        "studio": ["studio:8003"],
+        "triton": ["triton:8002"],
+        "prometheus": ["prometheus:9090"],
+        "alertmanager": ["alertmanager:9093"],
+        "prefect": ["prefect:4200"],
+    }
+    assert {each for (each,) in targets.values()} <= names_and_ports()
+    (alerts,) = config["alerting"]["alertmanagers"]
+    assert alerts["static_configs"] == [{"targets": ["alertmanager:9093"]}]
+    assert "--web.listen-address=0.0.0.0:9090" in command
+
+
+@pytest.mark.skipif(AMTOOL is None, reason="there is no amtool here")
+def test_alerts_go_to_the_container_that_sends_them(in_compose: Path) -> None:
+    prepared("alertmanager")
+    file = in_compose / "metrics" / "alertmanager.yml"
+    subprocess.run([str(AMTOOL), "check-config", file], check=True, capture_output=True)
+    (receiver,) = yaml.safe_load(file.read_text())["receivers"]
+    assert receiver["webhook_configs"][0]["url"] == "http://alert-sender:9094/"
+    assert "alert-sender:9094" in names_and_ports()
+
+
+def test_images_of_others_are_of_one_version_and_have_no_privilege() -> None:
+    for name in SERVICES.keys() - OURS.keys():
+        each = SERVICES[name]
+        assert re.search(r":-docker\.io/\S+:\d+\.\d+[\w.-]*\}$", each["image"]), name
+        assert each["security_opt"] == ["no-new-privileges:true"]
+        assert each["deploy"]["resources"]["limits"]["memory"]
+        if name != "postgres":  # whose image begins as root, and hands over to its own user
+            assert each["read_only"] is True
+            assert each["cap_drop"] == ["ALL"]
+            assert each.get("cap_add", []) == (["DAC_READ_SEARCH"] if name == "fluent-bit" else [])
+
+
+def test_the_logs_are_reached_by_grafana_alone() -> None:
+    """Loki has no password."""
+    assert COMPOSE["networks"]["logs"]["internal"] is True
+    on = {name for name, each in SERVICES.items() if "logs" in each.get("networks", [])}
+    assert on == {"loki", "fluent-bit", "grafana"}
+    assert not [name for name in ("loki", "fluent-bit") if SERVICES[name].get("ports")]
+
+
+def test_grafana_finds_dashboards_and_sources_where_they_are() -> None:
+    folder = ROOT / "infra" / "metrics" / "grafana"
+    sources = yaml.safe_load((folder / "datasources" / "studio.yaml").read_text())["datasources"]
+    assert {each["type"]: each["url"] for each in sources} == {
+        "prometheus": "http://prometheus:9090",
+        "loki": "http://loki:3100",
+    }
+    assert "prometheus:9090" in names_and_ports()
+    mounts = dict(mount.removesuffix(":ro").split(":") for mount in SERVICES["grafana"]["volumes"])
+    assert mounts["./metrics/grafana"] == "/etc/grafana/provisioning"
+    (provider,) = yaml.safe_load((folder / "dashboards" / "studio.yaml").read_text())["providers"]
+    assert provider["options"]["path"] == mounts["./metrics/dashboards"]
+    assert "/run/secrets/prometheus" in sources[0]["secureJsonData"]["basicAuthPassword"]
+    assert {"grafana", "prometheus"} == {*SERVICES["grafana"]["secrets"]}
+
+
+def test_the_secrets_of_the_stack_go_into_no_image() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored[1] == "*"
+    assert {"infra/secrets", "**/.*"} <= {*ignored}
+    assert EXAMPLE["STUDIO_SECRETS"] == "secrets"
+
+
+@pytest.fixture
+def answering(tmp_path: Path) -> Iterator[Callable[[int], tuple[str, Path]]]:
+    """Starts a server that asks for a password; returns its address, and a file with that password."""
+    password = tmp_path / "password"
+    password.write_text("right\n")
+    expected = "Basic " + base64.b64encode(b"studio:right").decode()
+    servers = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(self.server.status if self.headers.get("Authorization") == expected else 401)  # type: ignore[attr-defined]
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def start(status: int) -> tuple[str, Path]:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.status = status  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/-/ready", password
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("status", "found"), [(200, ""), (503, "found 503"), (401, "found 401")])
+def test_a_service_with_a_password_is_well_if_it_answers(
+    answering: Callable[[int], tuple[str, Path]], status: int, found: str
+) -> None:
+    address, password = answering(200 if status == 401 else status)
+    line = [sys.executable, "-I", "-S", str(ROOT / "infra" / "health.py"), address]
+    line += [] if status == 401 else [str(password)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0, found in done.stderr) == (status == 200, True)

@@ -1,15 +1,18 @@
 """Which GPUs a training worker has."""
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pynvml
 import pytest
+import yaml
 
 from infra.command_errors import StackError
 from infra.gpus import gpu_groups, hold
-from infra.services import worker_command
-from infra.stack_settings import StackSettings
+from infra.services import WITHOUT_TRITON, worker_command
+from infra.stack_settings import ROOT, StackSettings
 
 
 @pytest.mark.parametrize(
@@ -68,6 +71,26 @@ def test_a_worker_without_one_takes_everything_else() -> None:
 def test_a_queue_that_is_none_is_refused_with_those_that_are() -> None:
     with pytest.raises(StackError, match=r"Expected work queues, some of rollback, interactive, .*; found cpu\."):
         worker_command(StackSettings(), queues=["checks", "cpu"])
+
+
+def test_a_worker_that_knows_no_triton_takes_what_needs_none() -> None:
+    known = StackSettings()
+    assert {*values(worker_command(known, has_triton=False), "--queue")} == WITHOUT_TRITON - {"training"}
+    assert values(worker_command(known, gpus="0", has_triton=False), "--queue") == ["training"]
+    with pytest.raises(StackError, match=r"need no Triton, some of checks, imports, training; found inference\."):
+        worker_command(known, queues=["inference", "checks"], has_triton=False)
+
+
+@pytest.mark.slow
+def test_runs_of_the_queues_that_need_no_triton_do_not_know_its_client() -> None:
+    flows = [
+        each["entrypoint"].partition(":")[0].removesuffix(".py").replace("/", ".")
+        for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+        if each["work_pool"]["work_queue_name"] in WITHOUT_TRITON
+    ]
+    assert len(flows) >= 4
+    code = f"import sys, {', '.join(flows)}; sys.exit('tritonclient' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_trainings_do_not_share_a_worker() -> None:

@@ -10,7 +10,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import version
 from typing import Any, cast
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import kubernetes_validate
@@ -248,6 +250,21 @@ def test_each_pod_of_ours_runs_a_program_with_just_its_secrets(overlay: str) -> 
         assert all(item["key"] == item["path"] for item in volume["secret"]["items"])
         assert sorted(given) == sorted(PROGRAMS[program].secrets), name
         assert {*given} <= {*SECRETS, *OPTIONAL}
+
+
+def test_the_worker_of_prefects_chart_is_that_of_the_manifests() -> None:
+    """Its chart is in no registry that tests reach: docs/kubernetes.md says what rendering it by hand has shown."""
+    values = yaml.safe_load((FOLDER / "values" / "prefect-worker.yaml").read_text())["worker"]
+    server = yaml.safe_load_all((FOLDER / "base" / "prefect.yaml").read_text())
+    worker = next(yaml.safe_load_all((FOLDER / "base" / "worker.yaml").read_text()))
+    (container,) = worker["spec"]["template"]["spec"]["containers"]
+    (hosts,) = re.findall(r"'STUDIO_HOSTS', 'value': '([^']*)'", str(next(server)))
+    api = values["selfHostedServerApiConfig"]["apiUrl"]
+    assert urlsplit(api).hostname == hosts
+    assert {"name": "PREFECT_API_URL", "value": api} in container["env"]
+    assert container["image"].endswith(f":{values['image']['prefectTag']}")
+    assert values["image"]["prefectTag"].startswith(f"{version('prefect')}-")
+    assert values["containerSecurityContext"]["capabilities"] == container["securityContext"]["capabilities"]
 
 
 @needs_kubectl

@@ -26,7 +26,12 @@ def identities(settings: StackSettings) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("role", "actions"),
-    [(UserRole.VIEWER, VIEWING), (UserRole.OPERATOR, ACTIONS[Role.PERSON]), (UserRole.ADMIN, ACTIONS[Role.PERSON])],
+    [
+        (UserRole.VIEWER, VIEWING),
+        (UserRole.OPERATOR, ACTIONS[Role.PERSON]),
+        (UserRole.WORKER, ACTIONS[Role.WORKER]),
+        (UserRole.ADMIN, ACTIONS[Role.PERSON]),
+    ],
 )
 def test_a_key_may_what_the_role_of_its_account_may(
     settings: StackSettings, role: UserRole, actions: list[str]

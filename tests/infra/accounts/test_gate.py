@@ -239,6 +239,23 @@ def test_what_acts_is_in_the_audit_log_without_its_query_and_what_reads_is_not(
     assert (entry.address, entry.request_id, entry.allowed) == ("192.0.2.7", "r1", True)
 
 
+def test_what_a_worker_does_all_the_time_is_kept_only_if_it_is_refused(gate: Gate, database: Database) -> None:
+    add_person(database, "gpu-7", UserRole.WORKER)
+    key = add_token(database, "gpu-7", UserRole.WORKER)
+    with database.transaction() as connection:
+        connection.execute(text("TRUNCATE audit"))
+    asked = replace(ASKED, method="POST", authorization=(f"Bearer {key}",))
+    for path in ("/prefect/api/logs/", ACTS["uri"], "/prefect/api/work_pools/gpu/get_scheduled_flow_runs"):
+        assert gate.answer(replace(asked, uri=path)).status == 204
+    assert audit_of(database) == []
+    assert gate.answer(replace(asked, uri="/prefect/api/deployments/")).status == 403
+    (entry,) = audit_of(database)
+    assert (entry.name, entry.allowed, entry.path) == ("gpu-7", False, "/prefect/api/deployments/")
+    key = add_session(database, "gpu-7")
+    assert gate.answer(replace(asked, uri=ACTS["uri"], authorization=(), session_key=key)).status == 204
+    assert audit_of(database)[0].path == ACTS["uri"].partition("?")[0]
+
+
 def test_what_cannot_be_kept_in_the_audit_log_does_not_happen_and_reading_goes_on(
     gate: Gate, database: Database, session: str
 ) -> None:

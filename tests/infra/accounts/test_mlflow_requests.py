@@ -13,6 +13,7 @@ from tasks.tracking import canaries, champions, deleted_versions, owners
 
 OTTO = Visitor(name="otto", role=UserRole.OPERATOR)
 ADA = Visitor(name="ada", role=UserRole.ADMIN)
+MACHINE = Visitor(name="gpu-7", role=UserRole.WORKER)
 API = "/api/2.0/mlflow"
 
 
@@ -51,6 +52,11 @@ def test_a_new_run_is_its_visitors_whatever_it_says(visitor: Visitor) -> None:
 def test_tags_by_which_flows_decide_are_for_admins(path: str, body: Any) -> None:
     with pytest.raises(RequestRefusedError, match=r"Expected .*; found "):
         permitted(f"{API}/{path}", body, OTTO)
+
+
+def test_what_flows_of_a_worker_log_stays_that_of_the_person_for_whom_it_works() -> None:
+    body = {"tags": [{"key": USER_TAG, "value": "ada"}, {"key": "fingerprint", "value": "x"}]}
+    assert permitted(f"{API}/runs/create", body, MACHINE) == body
 
 
 def test_notes_and_tags_of_ones_own_are_for_operators() -> None:

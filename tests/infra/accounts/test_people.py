@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
+import psycopg2
 import pytest
 from sqlalchemy import text
 
@@ -166,6 +168,31 @@ def test_nobody_of_a_provider_takes_the_account_of_another(database: Database, i
         with pytest.raises(AccountError, match="somebody else"):
             ensure_known_person(database, name, UserRole.ADMIN, identity, MACHINE)
     assert [(each.name, each.issuer) for each in list_accounts(database)] == [("ada", "https://idp"), ("boss", None)]
+
+
+def test_tables_of_the_release_before_take_workers(accounts_settings: StackSettings) -> None:
+    with closing(psycopg2.connect(f"{accounts_settings.database_url}/postgres")) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("CREATE DATABASE earlier")
+    database = Database(f"{accounts_settings.accounts_url.removesuffix('/studio')}/earlier")
+    try:
+        with database.transaction() as connection:
+            connection.execute(text("CREATE TABLE schema_version (version int NOT NULL)"))
+            for statement in MIGRATIONS[0]:
+                connection.execute(text(statement))
+            connection.execute(text("INSERT INTO schema_version VALUES (1)"))
+        add_person(database, "boss", UserRole.ADMIN)
+        with pytest.raises(DatabaseAwayError, match="CheckViolation"):
+            add_account(database, "gpu-7", UserRole.WORKER, MACHINE)
+        for _ in range(2):
+            migrate(database)
+        add_account(database, "gpu-7", UserRole.WORKER, MACHINE)
+        assert [(each.name, each.role) for each in list_accounts(database)] == [
+            ("boss", UserRole.ADMIN),
+            ("gpu-7", UserRole.WORKER),
+        ]
+    finally:
+        database.close()
 
 
 def test_tables_of_a_later_release_are_refused(database: Database) -> None:

@@ -84,6 +84,24 @@ def test_a_viewer_looks_and_an_operator_acts_on_the_front_page(method: str, path
 
 
 @pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/deployments/"),
+        ("PATCH", f"/api/deployments/{ID}"),
+        ("PATCH", "/api/work_pools/gpu"),
+        ("POST", "/api/automations/"),
+        ("POST", "/api/block_documents/"),
+        ("GET", "/api/block_documents/" + ID),
+        ("DELETE", f"/api/flow_runs/{ID}"),
+        ("POST", "/api/variables/"),
+        ("GET", "/api/admin/settings"),
+    ],
+)
+def test_a_worker_decides_nothing_for_other_machines(method: str, path: str) -> None:
+    assert needed_role("prefect", method, path) is UserRole.ADMIN
+
+
+@pytest.mark.parametrize(
     ("path", "part", "inner"),
     [
         ("/prefect/api/flow_runs/filter", Part.PREFECT, "/api/flow_runs/filter"),

@@ -11,6 +11,7 @@ from infra.accounts.visitors import Visitor
 
 OTTO = Visitor(name="otto", role=UserRole.OPERATOR)
 ADA = Visitor(name="ada", role=UserRole.ADMIN)
+MACHINE = Visitor(name="gpu-7", role=UserRole.WORKER)
 ID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 START = f"/api/deployments/{ID}/create_flow_run"
 STATE = f"/api/flow_runs/{ID}/set_state"
@@ -47,6 +48,13 @@ def test_tags_that_name_another_starter_are_taken_off() -> None:
     assert permitted("POST", START, body, OTTO)["tags"] == ["a", *OF_OTTO]
     assert permitted("POST", "/api/flow_runs/", body, ADA)["tags"] == ["a", "started-by:ada", "role:admin"]
     assert permitted("POST", f"{START}/bulk", [body], ADA)[0]["tags"] == ["a", "started-by:ada", "role:admin"]
+
+
+def test_a_run_that_a_worker_starts_is_of_the_person_for_whom_it_works() -> None:
+    body = {"tags": ["a", "started-by:ada", "role:admin"], "state": {"type": "RUNNING"}, "parent_task_run_id": ID}
+    for path in (START, "/api/flow_runs/"):
+        assert permitted("POST", path, body, MACHINE) == body
+    assert permitted("POST", STATE, {"state": {"type": "COMPLETED"}}, MACHINE) == {"state": {"type": "COMPLETED"}}
 
 
 def test_a_change_of_tags_leaves_the_starter_alone() -> None:

@@ -28,7 +28,7 @@ def test_a_token_is_of_its_owner_and_is_kept_as_a_digest(database: Database) -> 
 def test_a_token_has_the_lower_role_of_its_own_and_its_owners_at_each_use(database: Database) -> None:
     add_person(database, "boss", UserRole.ADMIN)
     add_person(database, "ada", UserRole.ADMIN)
-    keys = [add_token(database, "ada", role) for role in UserRole]
+    keys = [add_token(database, "ada", role) for role in UserRole if role is not UserRole.WORKER]
 
     def roles() -> list[UserRole]:
         return [owner.role for owner in (find_token(database, key) for key in keys) if owner]
@@ -38,6 +38,19 @@ def test_a_token_has_the_lower_role_of_its_own_and_its_owners_at_each_use(databa
     assert roles() == [UserRole.VIEWER, UserRole.OPERATOR, UserRole.OPERATOR]
     set_role(database, "ada", UserRole.VIEWER, MACHINE)
     assert roles() == [UserRole.VIEWER] * 3
+
+
+def test_a_workers_token_is_of_an_account_with_that_role_alone(database: Database) -> None:
+    """What a worker does is in no audit log, and it says itself who started a run."""
+    add_person(database, "boss", UserRole.ADMIN)
+    with pytest.raises(AccountError, match="a person's role for a token of a person, found worker"):
+        add_token(database, "boss", UserRole.WORKER)
+    add_person(database, "gpu-7", UserRole.WORKER)
+    key = add_token(database, "gpu-7", UserRole.WORKER)
+    set_role(database, "gpu-7", UserRole.ADMIN, MACHINE)
+    owner = find_token(database, key)
+    assert owner
+    assert owner.role is UserRole.OPERATOR
 
 
 def test_nobody_makes_a_token_of_more_than_they_may(database: Database) -> None:

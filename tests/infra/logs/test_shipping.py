@@ -20,6 +20,7 @@ from tests.paths import ROOT
 
 FOLDER = ROOT / "infra" / "logging"
 OUTPUTS = ("fluent-bit-loki.yaml", "fluent-bit-opensearch.yaml")
+STARTED = (*OUTPUTS, "fluent-bit-docker.yaml")
 # Of Fluent Bit 4's manual: the settings of each plugin that there are, as far as they are used here.
 _CONNECTION = {"name", "match", "host", "port", "tls", "http_user", "http_passwd", "retry_limit"}
 KNOWN = {
@@ -27,8 +28,10 @@ KNOWN = {
         *("name", "tag", "path", "parser", "key", "path_key", "db", "read_from_head", "buffer_max_size"),
         *("skip_long_lines", "skip_empty_lines", "mem_buf_limit", "multiline.parser"),
     },
-    "parser": {"name", "match", "key_name", "parser"},
-    "modify": {"name", "match", "add", "set", "rename", "condition"},
+    "parser": {"name", "match", "key_name", "parser", "reserve_data"},
+    "modify": {"name", "match", "add", "set", "rename", "copy", "remove", "condition"},
+    "nest": {"name", "match", "operation", "nested_under"},
+    "grep": {"name", "match", "regex"},
     "loki": _CONNECTION | {"labels", "structured_metadata", "line_format"},
     "opensearch": _CONNECTION
     | {"logstash_format", "logstash_prefix", "time_key", "time_key_nanos", "generate_id", "suppress_type_name"},
@@ -62,6 +65,37 @@ def test_each_plugin_is_given_settings_that_it_has(output: str) -> None:
     parsers = {parser["name"] for parser in [*SHARED["parsers"], *SHARED["multiline_parsers"]]}
     used = {plugin[key] for plugin in plugins for key in ("parser", "multiline.parser") if key in plugin}
     assert used == parsers
+
+
+def test_logs_of_containers_are_read_as_those_of_files() -> None:
+    config = read("fluent-bit-docker.yaml")
+    (tail,), filters, (loki,) = (config["pipeline"][part] for part in ("inputs", "filters", "outputs"))
+    plugins = [tail, *filters, loki]
+    assert {each["name"]: found for each in plugins if (found := {*each} - KNOWN[each["name"]])} == {}
+    assert config["parsers"] == [each for each in SHARED["parsers"] if each["name"] != "supervisord"]
+    (elsewhere,) = read("fluent-bit-loki.yaml")["pipeline"]["outputs"]
+    assert loki | {"match": "studio.*"} == elsewhere
+
+    def of_levels(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        changes = [each for each in found if each.get("add") == "level info" or "condition" in each]
+        return [each | {"match": ""} for each in changes]
+
+    assert of_levels(filters) == of_levels(SHARED["pipeline"]["filters"])
+    assert filters[-len(of_levels(filters)) :] == [each | {"match": tail["tag"]} for each in of_levels(filters)]
+
+
+def test_the_services_of_the_compose_file_are_those_whose_logs_are_kept() -> None:
+    compose = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text())
+    (kept,) = [
+        each["regex"] for each in read("fluent-bit-docker.yaml")["pipeline"]["filters"] if each["name"] == "grep"
+    ]
+    key, pattern = kept.split(" ", 1)
+    assert key == "container"
+    written = compose["services"].keys() - {"users", "grafana", "loki", "fluent-bit"}
+    assert {name for name in compose["services"] if re.search(pattern, name)} == written
+    assert {each["logging"]["options"]["labels"] for each in compose["services"].values()} == {
+        "com.docker.compose.service"
+    }
 
 
 @pytest.mark.parametrize("parser", SAMPLES)
@@ -113,7 +147,7 @@ def test_loki_takes_its_configuration(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("output", STARTED)
 @pytest.mark.skipif(shutil.which("fluent-bit") is None, reason="no Fluent Bit on the PATH")
 def test_fluent_bit_takes_its_configuration(output: str, tmp_path: Path) -> None:
     names = set(re.findall(r"\$\{(\w+)\}", (FOLDER / output).read_text() + (FOLDER / "fluent-bit.yaml").read_text()))

@@ -1,0 +1,114 @@
+"""Workers and Tritons on machines elsewhere: what each is told, and nothing that opens more than it needs.
+
+A worker comes through the front door, with a token and a key of the object store that are its own: they are taken away
+with its account, and no other machine has to be told. Triton is not behind the front door: a tunnel joins it.
+"""
+
+from infra.accounts.audit import Actor
+from infra.accounts.bootstrap import MACHINE
+from infra.accounts.database import Database
+from infra.accounts.errors import AccountError
+from infra.accounts.people import add_account, find_account
+from infra.accounts.roles import UserRole
+from infra.accounts.tokens import list_tokens, make_token, revoke_token
+from infra.environment import LINKS, page_addresses
+from infra.front_door import INTERNAL
+from infra.identities import Role
+from infra.person_keys import give_key
+from infra.stack_settings import REGION, StackSettings
+from tasks.errors import StudioError, expected_found_fix, safe_repr
+from tasks.triton_targets import TritonTarget
+
+_TOKEN = "worker-env"  # noqa: S105 - the name of the token
+
+
+def worker_environment(
+    settings: StackSettings,
+    database: Database,
+    name: str,
+    *,
+    days: int,
+    certificates: str,
+    triton: TritonTarget | None = None,
+) -> dict[str, str]:
+    """Return the variables of a worker elsewhere; an account of that name is made, or gets another token and key.
+
+    Args:
+        settings: Of the stack, which has a front door.
+        database: Of its accounts.
+        name: Of the account, one for each machine.
+        days: How long the token is valid.
+        certificates: Path on that machine of a file with the certificates that it trusts.
+        triton: By which addresses that machine reaches a Triton of the stack; none: it takes no runs that ask one.
+
+    Raises:
+        AccountError: The name is none, or that of an account that is no worker or is disabled.
+        StudioError: The object store is not one of this machine.
+    """
+    account = find_account(database, name)
+    if account is None:
+        add_account(database, name, UserRole.WORKER, MACHINE)
+    elif account.role is not UserRole.WORKER or account.disabled:
+        found = f"{safe_repr(name)}, who is {'disabled' if account.disabled else account.role}"
+        fix = "Choose another name, one for each machine."
+        raise AccountError(expected_found_fix("a new name, or that of an open account with role worker", found, fix))
+    key = give_key(settings, name, UserRole.WORKER)
+    token = _new_token(database, name, days)
+    trusted = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE") if settings.public_tls == INTERNAL else ()
+    return {
+        "PREFECT_API_URL": f"{settings.public_url}/prefect/api",
+        "PREFECT_API_AUTH_STRING": f"{name}:{token}",
+        "MLFLOW_TRACKING_URI": f"{settings.public_url}/mlflow",
+        "MLFLOW_TRACKING_USERNAME": name,
+        "MLFLOW_TRACKING_PASSWORD": token,
+        "AWS_ENDPOINT_URL": settings.public_s3_url,
+        "AWS_ACCESS_KEY_ID": key.key,
+        "AWS_SECRET_ACCESS_KEY": key.secret,
+        "AWS_DEFAULT_REGION": REGION,
+        **dict(zip(LINKS, settings.s3_keys(Role.LINKS), strict=True)),
+        **page_addresses(settings),
+        **dict.fromkeys(trusted, certificates),
+        **(_triton(settings, triton) if triton else {}),
+    }
+
+
+def triton_server_environment(settings: StackSettings, target: TritonTarget, store: str) -> dict[str, str]:
+    """Return the variables of a tritonserver elsewhere that serves the models of this stack.
+
+    Args:
+        settings: Of the stack.
+        target: Where it listens on that machine.
+        store: By which address that machine reaches the object store.
+
+    Raises:
+        StudioError: The object store is not one of this machine.
+    """
+    if settings.is_elsewhere("AWS_ENDPOINT_URL"):
+        found = settings.environment["AWS_ENDPOINT_URL"]
+        fix = "Start it with a key of that store that reads bucket models."
+        raise StudioError(expected_found_fix("the object store of this machine", found, fix))
+    key, secret = settings.s3_keys(Role.TRITON)
+    return {
+        "AWS_ENDPOINT_URL": store,
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_DEFAULT_REGION": REGION,
+        **_triton(settings, target),
+    }
+
+
+def _triton(settings: StackSettings, target: TritonTarget) -> dict[str, str]:
+    return {
+        "TRITON_GRPC_URL": target.grpc,
+        "TRITON_HTTP_URL": target.http,
+        "STUDIO_TRITON_KEY": settings.triton_key,
+    }
+
+
+def _new_token(database: Database, name: str, days: int) -> str:
+    """A token of the account in the place of the one that this command made before."""
+    by = Actor(name=name, role=str(UserRole.WORKER))
+    for token in list_tokens(database, name):
+        if token.name == _TOKEN:
+            revoke_token(database, by, token.id)
+    return make_token(database, by, _TOKEN, UserRole.WORKER, days)
