@@ -20,6 +20,7 @@ from infra.stack_settings import HOST, StackSettings, write_private
 from infra.supervisord import Service, bin_path
 
 INTERNAL, ACME = "internal", "acme"
+RESTART_S = 60  # for which a request waits for a service that is away
 _NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _QUOTED = re.compile(r'[^"`{}\\\x00-\x1f]+')  # what may stand between quotes in Caddy's file
 
@@ -173,8 +174,15 @@ def caddyfile(settings: StackSettings) -> str:
 	request_header X-Request-Id {{http.request.uuid}}
 }}
 
+# While a service restarts, requests wait for it. What it has begun to answer is not asked again, unless it only reads.
+(patient) {{
+	lb_try_duration {RESTART_S}s
+	lb_try_interval 100ms
+}}
+
 (asked) {{
 	forward_auth {HOST}:{settings.live_port} {{
+		import patient
 		uri {CHECK}
 		# Of a WebSocket, too, this is a question: Sec-WebSocket-Key stays, and says what is asked about.
 		header_up -Connection
@@ -188,6 +196,7 @@ def caddyfile(settings: StackSettings) -> str:
 }}
 
 (forwarded) {{
+	import patient
 	header_up {SECRET_HEADER} {settings.secrets["front_door"]}
 	header_up X-Forwarded-For {{http.request.remote.host}}
 	header_up X-Forwarded-Host {{http.request.hostport}}
@@ -295,6 +304,7 @@ https://{settings.public_host}:{settings.public_s3_port} {{
 		header >X-Content-Type-Options nosniff
 		header X-Request-Id {{http.request.uuid}}
 		reverse_proxy {HOST}:{settings.s3_port} {{
+			import patient
 			header_up X-Forwarded-For {{http.request.remote.host}}
 			header_down -Server
 		}}

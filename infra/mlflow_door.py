@@ -12,7 +12,6 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-import uvicorn
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,6 +25,7 @@ from infra.request_log import RequestLog
 from infra.stack_settings import StackSettings, write_private
 from infra.storable_text import StorableText, in_the_address
 from infra.visitor_door import VisitorDoor, visitor_behind
+from infra.web_server import serve
 from tasks import log_lines
 
 OPEN_PATH = "/health"
@@ -191,8 +191,9 @@ def main() -> None:
     log_lines.configure("mlflow")
     settings = StackSettings.load()
     write_configuration(settings)
-    uvicorn.run(
+    serve(
         RequestLog(application()),
+        behind_front_door="STUDIO_FRONT_DOOR_SECRET" in os.environ,
         host=settings.bind,
         port=settings.mlflow_port,
         log_config=None,
