@@ -21,6 +21,7 @@ from infra.patrol import EVERY_S, patrol
 from infra.prefect_visitors import UnderPrefix, Visitors
 from infra.refusals import describe_schema_errors
 from infra.request_log import RequestLog
+from infra.rotation.passwords import RotatedPassword
 from infra.stack_settings import HOST, StackSettings
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
 from infra.visitor_door import VisitorDoor
@@ -49,11 +50,12 @@ def application() -> ASGIApp:
     settings = StackSettings.load()
     credential = os.environ.get("PREFECT_SERVER_API_AUTH_STRING", "")
     storable = StorableText(app, mended=(LOGS,), status=_status_of_refusal)
+    known = RotatedPassword(storable, settings=settings, name="prefect", password=credential.partition(":")[2])
     secret = os.environ.get("STUDIO_FRONT_DOOR_SECRET")
     if not secret:
-        return Door(storable, in_the_address)
+        return Door(known, in_the_address)
     check_address = f"http://{HOST}:{settings.live_port}{CHECK}"
-    visitors = Visitors(storable, credential=credential, check_address=check_address, secret=secret)
+    visitors = Visitors(known, credential=credential, check_address=check_address, secret=secret)
     behind = UnderPrefix(Door(visitors, in_the_address))
     return VisitorDoor(behind, part=Part.PREFECT, credential=credential, secret=secret, unnamed_sockets=True)
 

@@ -37,6 +37,7 @@ def main() -> None:
         list_tritons=(lambda: [server.http for server in resolve(targets)]) if are_several else None,
         front_door_secret=os.environ.get("STUDIO_FRONT_DOOR_SECRET", ""),
         metrics_token=os.environ["STUDIO_METRICS_TOKEN"],
+        stack=settings,
     )
     with _keys_that_follow(settings, services.accounts_url):
         serve(
