@@ -122,8 +122,9 @@ def application(services: Services) -> Starlette:
     rules = (rule(services.password, services.front_door_secret) for rule in (password_rule, token_rule))
     middleware = [*(people.middleware(services.front_door_secret) if people else ())]
     if services.stack:
-        own = {"settings": services.stack, "name": "front_page", "password": services.password}
-        middleware.append(Middleware(RotatedPassword, **own))
+        middleware.append(
+            Middleware(RotatedPassword, settings=services.stack, name="front_page", password=services.password)
+        )
     middleware.append(Middleware(Door, *rules))
     middleware.append(Middleware(StartedByVisitor, services.front_door_secret))
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=errors, lifespan=with_triton)
