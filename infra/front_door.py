@@ -4,13 +4,17 @@ Nothing else of the stack listens beyond 127.0.0.1, and this only after `make up
 the object store, which are signed, is asked of the front page: who is it from, and may they do this?
 """
 
+import datetime as dt
 import json
 import os
 import re
 import shutil
+import socket
+import ssl
 from pathlib import Path
 
 import httpx
+from cryptography import x509
 
 from infra.accounts import cookies
 from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, SECRET_HEADER
@@ -101,6 +105,24 @@ def prepare_front_door(settings: StackSettings) -> None:
 def root_certificate(settings: StackSettings) -> Path:
     """Return the file with the certificate that browsers and programs have to trust, if Caddy is its own authority."""
     return _folder(settings) / "store" / "pki" / "authorities" / "local" / "root.crt"
+
+
+def certificate_end(settings: StackSettings) -> dt.datetime:
+    """Return when the certificate ends that browsers get; Caddy's own authority renews all but its root.
+
+    Raises:
+        OSError: The front door does not answer, or its authority has no certificate yet.
+    """
+    if settings.public_tls == INTERNAL:
+        return x509.load_pem_x509_certificate(root_certificate(settings).read_bytes()).not_valid_after_utc
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is only looked at
+    address = _reached_at(settings).strip("[]"), settings.public_port
+    with (
+        socket.create_connection(address, timeout=3) as plain,
+        context.wrap_socket(plain, server_hostname=settings.public_host) as secured,
+    ):
+        return x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"").not_valid_after_utc
 
 
 def check(settings: StackSettings) -> None:
