@@ -61,11 +61,13 @@ def restart_workers(settings: StackSettings, say: Echo, keep: Callable[[list[UUI
     """
     workers, tritons = ([each for each in services(settings) if chosen(each)] for chosen in (_is_worker, _is_triton))
     is_stale = {each.name: _is_stale(settings, each.name) for each in (*workers, *tritons)}
-    taken = _taken_runs(settings) if any(is_stale[each.name] for each in workers) else []
+    if not any(is_stale.values()):
+        return
+    began = time.monotonic()
+    taken = _taken_runs(settings)
     handed_over = keep(taken)
     if taken:
         say(f"  {len(taken)} runs are handed over, and go on from what they have kept: a training from its last epoch")
-    began = time.monotonic()
     for worker in workers:
         _stop(settings, worker)
     for triton in tritons:
@@ -73,9 +75,9 @@ def restart_workers(settings: StackSettings, say: Echo, keep: Callable[[list[UUI
             _restart(settings, triton, say)
     if tritons:
         publish_predict.ensure_served(settings, s3_client(settings))
+    _give_back_those_that_had_not_begun(settings, handed_over)
     _start(settings, *workers)
     say(f"  no worker was there for {time.monotonic() - began:.0f} s")
-    _give_back_those_that_had_not_begun(settings, handed_over)
 
 
 def _taken_runs(settings: StackSettings) -> list[UUID]:
@@ -86,12 +88,18 @@ def _taken_runs(settings: StackSettings) -> list[UUID]:
 
 
 def _give_back_those_that_had_not_begun(settings: StackSettings, runs: Iterable[UUID]) -> None:
-    """Prefect tries no run again that crashed before its first line: its parameters may be the reason."""
+    """Give the runs back that no worker has now and that Prefect tries no more.
+
+    It takes a run that crashes before its first line for one with wrong parameters.
+    """
     given_back = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "its worker was given new keys"}
     with _prefect(settings) as api:
         for run in runs:
-            found = api.get(f"flow_runs/{run}").raise_for_status().json()
-            if found["state_type"] == "CRASHED" and found["run_count"] == 0:
+            answer = api.get(f"flow_runs/{run}")
+            if answer.status_code == httpx.codes.NOT_FOUND:  # somebody has deleted it
+                continue
+            found = answer.raise_for_status().json()
+            if found["run_count"] == 0 and found["state_type"] in {"CRASHED", "PENDING"}:
                 body = {"state": given_back, "force": True}
                 api.post(f"flow_runs/{run}/set_state", json=body).raise_for_status()
 
