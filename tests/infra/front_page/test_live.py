@@ -131,7 +131,7 @@ def test_a_triton_that_is_away_is_named(path: str) -> None:
 @pytest.mark.parametrize("path", ["/models", "/predict/x"])
 def test_a_triton_that_gets_its_new_key_is_waited_for(path: str, tmp_path: Path) -> None:
     state.write(tmp_path, Rotation(former={}, new={}))
-    statuses = [httpx.ConnectError("away"), 503, 500, 404]
+    statuses: list[int | Exception] = [httpx.ConnectError("away"), 503, 500, 404]
 
     async def ask() -> tuple[int, float]:
         app = application(replace(NO_SERVICES, stack=StackSettings(state_dir=tmp_path)))
