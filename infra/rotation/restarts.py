@@ -67,7 +67,9 @@ def restart_workers(settings: StackSettings, say: Echo, keep: Callable[[list[UUI
     taken = _taken_runs(settings)
     handed_over = keep(taken)
     if taken:
-        say(f"  {len(taken)} runs are handed over, and go on from what they have kept: a training from its last epoch")
+        say(
+            f"  flow runs handed over: {len(taken)}; each goes on from what it has kept, a training from its last epoch"
+        )
     for worker in workers:
         _stop(settings, worker)
     for triton in tritons:
