@@ -77,7 +77,7 @@ def restart_workers(settings: StackSettings, say: Echo, keep: Callable[[list[UUI
             _restart(settings, triton, say)
     if tritons:
         publish_predict.ensure_served(settings, s3_client(settings))
-    _give_back_those_that_had_not_begun(settings, handed_over)
+    _give_back(settings, handed_over)
     _start(settings, *workers)
     say(f"  no worker was there for {time.monotonic() - began:.0f} s")
 
@@ -89,10 +89,11 @@ def _taken_runs(settings: StackSettings) -> list[UUID]:
         return [UUID(run["id"]) for run in api.post("flow_runs/filter", json=wanted).raise_for_status().json()]
 
 
-def _give_back_those_that_had_not_begun(settings: StackSettings, runs: Iterable[UUID]) -> None:
-    """Give the runs back that no worker has now and that Prefect tries no more.
+def _give_back(settings: StackSettings, runs: Iterable[UUID]) -> None:
+    """Give the runs back that the workers have ended or never begun, before the next workers are there.
 
-    It takes a run that crashes before its first line for one with wrong parameters.
+    Prefect's automation, which tries crashed runs again, has just been started itself and may have missed these. It
+    never takes those up that had not begun: it holds them for runs with wrong parameters.
     """
     given_back = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "its worker was given new keys"}
     with _prefect(settings) as api:
@@ -100,8 +101,7 @@ def _give_back_those_that_had_not_begun(settings: StackSettings, runs: Iterable[
             answer = api.get(f"flow_runs/{run}")
             if answer.status_code == httpx.codes.NOT_FOUND:  # somebody has deleted it
                 continue
-            found = answer.raise_for_status().json()
-            if found["run_count"] == 0 and found["state_type"] in {"CRASHED", "PENDING"}:
+            if answer.raise_for_status().json()["state_type"] in {"CRASHED", "PENDING"}:
                 body = {"state": given_back, "force": True}
                 api.post(f"flow_runs/{run}/set_state", json=body).raise_for_status()
 
