@@ -2,13 +2,14 @@
 
 import asyncio
 import base64
+import json
 from pathlib import Path
 
 import httpx
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from infra.rotation import state
 from infra.rotation.passwords import RotatedPassword
@@ -65,3 +66,36 @@ def test_without_a_rotation_or_at_its_end_there_is_one_password(tmp_path: Path, 
 def test_a_damaged_file_lets_nobody_in(tmp_path: Path) -> None:
     (tmp_path / state.FILE).write_text("{}")
     assert got(tmp_path, FORMER) == f"{USER}:{FORMER}"
+
+
+def socket_got(folder: Path, message: str) -> str:
+    """What Prefect reads of a socket in which a client says this."""
+    pending: list[Message] = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": message}]
+    read: list[Message] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        read.extend([await receive(), await receive()])
+
+    async def receive() -> Message:
+        return pending.pop(0)
+
+    async def send(message: Message) -> None:
+        """It sends nothing."""
+
+    app = RotatedPassword(application, settings=StackSettings(state_dir=folder), name="prefect", password=OWN)
+    asyncio.run(app({"type": "websocket", "headers": []}, receive, send))
+    return str(read[1]["text"])
+
+
+def test_in_a_socket_the_password_is_in_a_message(tmp_path: Path) -> None:
+    said = {"type": "auth", "token": f"{USER}:{FORMER}"}
+    assert json.loads(socket_got(tmp_path, json.dumps(said))) == said
+    state.write(tmp_path, ROTATION)
+    assert json.loads(socket_got(tmp_path, json.dumps(said))) == {"type": "auth", "token": f"{USER}:{OWN}"}
+    for other in (
+        '{"type": "auth", "token": "studio:wrong"}',
+        '{"type": "auth", "token": 1}',
+        "no JSON",
+        '{"token": 1}',
+    ):
+        assert socket_got(tmp_path, other) == other
