@@ -18,7 +18,7 @@ from infra.supervisord import WORKER, Service
 
 Echo = Callable[[str], None]
 # Prefect comes last: a worker that still has the former password cannot open its sockets anew, which carry heartbeats.
-_WEB_SERVICES = ("label-studio", "mlflow", "studio", "prefect")
+_WEB_SERVICES = ("mlflow", "studio", "prefect")
 _TAKEN = ("PENDING", "RUNNING")
 _MOST_RUNS = 200  # of an answer of Prefect
 
@@ -52,15 +52,17 @@ def restart_web_services(settings: StackSettings, say: Echo) -> None:
 
 
 def restart_workers(settings: StackSettings, say: Echo, keep: Callable[[list[UUID]], Iterable[UUID]]) -> None:
-    """Start workers and Tritons anew: no worker is there while a Triton has another key than workers know.
+    """Start workers, Tritons and Label Studio anew: the last two know one key, which workers must have, too.
 
     Args:
         settings: The stack, with its new secrets.
         say: Told each step.
         keep: Remembers the runs that the workers have taken, before they are stopped; returns all that it remembers.
     """
-    workers, tritons = ([each for each in services(settings) if chosen(each)] for chosen in (_is_worker, _is_triton))
-    is_stale = {each.name: _is_stale(settings, each.name) for each in (*workers, *tritons)}
+    workers, servers = (
+        [each for each in services(settings) if chosen(each)] for chosen in (_is_worker, _knows_one_key)
+    )
+    is_stale = {each.name: _is_stale(settings, each.name) for each in (*workers, *servers)}
     if not any(is_stale.values()):
         return
     began = time.monotonic()
@@ -72,10 +74,10 @@ def restart_workers(settings: StackSettings, say: Echo, keep: Callable[[list[UUI
         )
     for worker in workers:
         _stop(settings, worker)
-    for triton in tritons:
-        if is_stale[triton.name]:
-            _restart(settings, triton, say)
-    if tritons:
+    for server in servers:
+        if is_stale[server.name]:
+            _restart(settings, server, say)
+    if not settings.is_elsewhere("TRITON_GRPC_URL"):
         publish_predict.ensure_served(settings, s3_client(settings))
     _give_back(settings, handed_over)
     _start(settings, *workers)
@@ -110,8 +112,8 @@ def _is_worker(service: Service) -> bool:
     return WORKER in service.name
 
 
-def _is_triton(service: Service) -> bool:
-    return service.name == "triton" or service.name.startswith(MORE_TRITONS)
+def _knows_one_key(service: Service) -> bool:
+    return service.name in {"triton", "label-studio"} or service.name.startswith(MORE_TRITONS)
 
 
 def _is_stale(settings: StackSettings, name: str) -> bool:
