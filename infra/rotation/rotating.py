@@ -4,7 +4,7 @@
 2. Let the object store take both keys of each role, and give the other user of PostgreSQL a password: one user has one.
 3. Put the new values in the place of the former ones, in what services read when they start.
 4. Start the web services anew, one after the other. Behind the front door a request waits for the one that it is for.
-5. Stop the workers, which hand their runs over; start Triton and Label Studio anew with new keys, and the workers again.
+5. Stop the workers, which hand their runs over; start Triton and Label Studio with new keys, and the workers again.
 6. Let nobody in any longer by the former values, and try all of them, and all the new ones.
 
 Each step does what is left of it, so a rotation that was killed at any line goes on when it is started again.
