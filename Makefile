@@ -9,7 +9,7 @@ STUDIO := $(BIN)/studio
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up worker down status check upload import export register label select review loop monitor datasets models lineage diff logs backup backups restore upgrade test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up worker down status check upload import export register label select review loop monitor datasets models lineage diff logs backup backups restore upgrade rotate-keys test-fast test bench proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -64,6 +64,9 @@ down: ## stop the local stack; its data stays in .studio
 
 status: setup ## each service, its address and health
 	@$(STUDIO) status
+
+rotate-keys: setup ## new values for every password and key of the stack, while it is up
+	@$(STUDIO) rotate-keys
 
 datasets: setup ## archives of the object store, with their verdicts (SEARCH= VERDICT= JSON=1)
 	@$(STUDIO) datasets $(if $(SEARCH),--search "$(SEARCH)") $(if $(VERDICT),--verdict $(VERDICT)) $(if $(JSON),--json)

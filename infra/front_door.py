@@ -4,13 +4,17 @@ Nothing else of the stack listens beyond 127.0.0.1, and this only after `make up
 the object store, which are signed, is asked of the front page: who is it from, and may they do this?
 """
 
+import datetime as dt
 import json
 import os
 import re
 import shutil
+import socket
+import ssl
 from pathlib import Path
 
 import httpx
+from cryptography import x509
 
 from infra.accounts import cookies
 from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, SECRET_HEADER
@@ -20,6 +24,7 @@ from infra.stack_settings import HOST, StackSettings, write_private
 from infra.supervisord import Service, bin_path
 
 INTERNAL, ACME = "internal", "acme"
+RESTART_S = 60  # for which a request waits for a service that is away
 _NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _QUOTED = re.compile(r'[^"`{}\\\x00-\x1f]+')  # what may stand between quotes in Caddy's file
 
@@ -103,6 +108,24 @@ def root_certificate(settings: StackSettings) -> Path:
     return _folder(settings) / "store" / "pki" / "authorities" / "local" / "root.crt"
 
 
+def certificate_end(settings: StackSettings) -> dt.datetime:
+    """Return when the certificate ends that browsers get; Caddy's own authority renews all but its root.
+
+    Raises:
+        OSError: The front door does not answer, or its authority has no certificate yet.
+    """
+    if settings.public_tls == INTERNAL:
+        return x509.load_pem_x509_certificate(root_certificate(settings).read_bytes()).not_valid_after_utc
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is only looked at
+    address = _reached_at(settings).strip("[]"), settings.public_port
+    with (
+        socket.create_connection(address, timeout=3) as plain,
+        context.wrap_socket(plain, server_hostname=settings.public_host) as secured,
+    ):
+        return x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"").not_valid_after_utc
+
+
 def check(settings: StackSettings) -> None:
     """Raise unless Caddy answers on this machine and reaches the front page.
 
@@ -177,8 +200,15 @@ def caddyfile(settings: StackSettings) -> str:
 	request_header X-Request-Id {{http.request.uuid}}
 }}
 
+# While a service restarts, requests wait for it. What it has begun to answer is not asked again, unless it only reads.
+(patient) {{
+	lb_try_duration {RESTART_S}s
+	lb_try_interval 100ms
+}}
+
 (asked) {{
 	forward_auth {page} {{
+		import patient
 		uri {CHECK}
 		# Of a WebSocket, too, this is a question: Sec-WebSocket-Key stays, and says what is asked about.
 		header_up -Connection
@@ -192,6 +222,7 @@ def caddyfile(settings: StackSettings) -> str:
 }}
 
 (forwarded) {{
+	import patient
 	header_up {SECRET_HEADER} {settings.secrets["front_door"]}
 	header_up X-Forwarded-For {{http.request.remote.host}}
 	header_up X-Forwarded-Host {{http.request.hostport}}
@@ -300,6 +331,7 @@ https://{settings.public_host}:{settings.public_s3_port} {{
 		header >X-Content-Type-Options nosniff
 		header X-Request-Id {{http.request.uuid}}
 		reverse_proxy {store} {{
+			import patient
 			header_up X-Forwarded-For {{http.request.remote.host}}
 			header_down -Server
 		}}

@@ -1,6 +1,6 @@
 """Who may do what in the local object store: one identity a role, with SeaweedFS's own actions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -81,12 +81,14 @@ class PersonKey:
         return VIEWING if self.role is UserRole.VIEWER else ACTIONS[Role.PERSON]
 
 
-def identities(secrets: Mapping[str, str], people: Iterable[PersonKey] = ()) -> dict[str, object]:
-    """Return the identities as SeaweedFS reads them from `s3.config`."""
+def identities(secrets: Sequence[Mapping[str, str]], people: Iterable[PersonKey] = ()) -> dict[str, object]:
+    """Return the identities as SeaweedFS reads them from `s3.config`; each role has the keys of all these secrets."""
     identities: list[dict[str, object]] = []
     for role, actions in ACTIONS.items():
-        key, secret = (secrets[name] for name in secret_names(role))
-        identities.append({"name": role, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions})
+        key, secret = secret_names(role)
+        pairs = {values[key]: values[secret] for values in secrets}
+        credentials = [{"accessKey": each, "secretKey": pairs[each]} for each in pairs]
+        identities.append({"name": role, "credentials": credentials, "actions": actions})
     for person in people:
         credentials = [{"accessKey": person.key, "secretKey": person.secret}]
         identities.append({"name": f"account-{person.name}", "credentials": credentials, "actions": person.actions})

@@ -12,7 +12,6 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-import uvicorn
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,9 +22,11 @@ from infra.door import Door, refusal_of
 from infra.mlflow_bin import Bin
 from infra.request_bodies import pass_on_changed
 from infra.request_log import RequestLog
+from infra.rotation.passwords import RotatedPassword
 from infra.stack_settings import StackSettings, write_private
 from infra.storable_text import StorableText, in_the_address
 from infra.visitor_door import VisitorDoor, visitor_behind
+from infra.web_server import serve
 from tasks import log_lines
 
 OPEN_PATH = "/health"
@@ -178,11 +179,12 @@ def application() -> ASGIApp:
     if not auth.store.authenticate_user(user, password):  # the database has seen another state folder
         auth.store.update_user(user, password=password, is_admin=True)
     storable = StorableText(Bin(app), is_file=FILES.match)
+    known = RotatedPassword(storable, settings=StackSettings.load(), name="mlflow", password=password)
     rules = (in_the_address, without_password, for_an_unused_part)
     secret = os.environ.get("STUDIO_FRONT_DOOR_SECRET")
     if not secret:
-        return Door(storable, *rules)
-    behind = Door(Visitors(storable), *rules)
+        return Door(known, *rules)
+    behind = Door(Visitors(known), *rules)
     return VisitorDoor(behind, part=Part.MLFLOW, credential=f"{user}:{password}", secret=secret)
 
 
@@ -191,8 +193,9 @@ def main() -> None:
     log_lines.configure("mlflow")
     settings = StackSettings.load()
     write_configuration(settings)
-    uvicorn.run(
+    serve(
         RequestLog(application()),
+        behind_front_door="STUDIO_FRONT_DOOR_SECRET" in os.environ,
         host=settings.bind,
         port=settings.mlflow_port,
         log_config=None,

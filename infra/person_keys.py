@@ -7,12 +7,14 @@ forgets no identity until it is started again, so one that is taken away stays, 
 import fcntl
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 from infra import supervisord
 from infra.accounts.roles import UserRole
 from infra.identities import PersonKey, identities
+from infra.rotation.state import accepted
 from infra.stack_settings import StackSettings, write_private
 from tasks.errors import StudioError, expected_found_fix
 
@@ -72,13 +74,27 @@ def take_key(settings: StackSettings, name: str) -> None:
 
 def write_identities(settings: StackSettings) -> None:
     """Write the file of identities that the store reads."""
-    text = json.dumps(identities(settings.secrets, _read(settings).values()))
+    # Not what this process has read once: keys may have been rotated since.
+    text = json.dumps(identities(accepted(settings), _read(settings).values()))
     write_private(settings.state_dir / "s3.json", text)
 
 
-def _change(settings: StackSettings, change: Callable[[_Keys], _Keys]) -> None:
+def refresh_store(settings: StackSettings) -> None:
+    """Have the store take the keys that are accepted now, and forget those of its roles that are not."""
+    with _locked(settings):
+        write_identities(settings)
+    supervisord.signal_service(settings, "object-store", "HUP")
+
+
+@contextmanager
+def _locked(settings: StackSettings) -> Iterator[None]:
     with (settings.state_dir / "person-keys.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _change(settings: StackSettings, change: Callable[[_Keys], _Keys]) -> None:
+    with _locked(settings):
         known = _read(settings)
         wanted = change(known)
         if wanted == known:

@@ -75,12 +75,12 @@ def prepare(settings: StackSettings) -> None:
         allow_traversal(data)
         allow_traversal(binary("postgres"))
     if not (data / "PG_VERSION").exists():
-        _make_cluster(data, settings.secrets["postgres"], user)
+        _make_cluster(data, settings.postgres_user, settings.secrets["postgres"], user)
     elif user and data.stat().st_uid != user:
         _hand_over(data, user)
 
 
-def _make_cluster(data: Path, password: str, user: int | None) -> None:
+def _make_cluster(data: Path, owner: str, password: str, user: int | None) -> None:
     partial = data.with_name("postgres.partial")
     shutil.rmtree(partial, ignore_errors=True)
     fresh = partial / "data"
@@ -95,7 +95,7 @@ def _make_cluster(data: Path, password: str, user: int | None) -> None:
         os.chown(partial, os.geteuid(), user)
         for path in (fresh, password_file):
             os.chown(path, maker, user)
-    command = [str(binary("initdb")), "-D", str(fresh), "-U", "postgres", "--encoding=utf8", "--no-sync"]
+    command = [str(binary("initdb")), "-D", str(fresh), "-U", owner, "--encoding=utf8", "--no-sync"]
     command += ["--locale-provider=builtin", "--locale=C.UTF-8"]  # the shell's locale may not be there
     command += ["--auth=scram-sha-256", f"--pwfile={password_file}"]
     made = subprocess.run(

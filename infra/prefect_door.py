@@ -4,7 +4,6 @@ import os
 from functools import partial
 from typing import Any
 
-import uvicorn
 from prefect.server.api.server import create_app, custom_internal_exception_handler
 from prefect.server.events import actions
 from prefect.settings import get_current_settings
@@ -22,9 +21,11 @@ from infra.patrol import EVERY_S, patrol
 from infra.prefect_visitors import UnderPrefix, Visitors
 from infra.refusals import describe_schema_errors
 from infra.request_log import RequestLog
+from infra.rotation.passwords import RotatedPassword
 from infra.stack_settings import HOST, StackSettings
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
 from infra.visitor_door import VisitorDoor
+from infra.web_server import serve
 from tasks.orchestration.repetition import run_periodically
 
 LOGS = "/api/logs/"  # sent in batches by logging handlers, which do not read the answer
@@ -46,14 +47,15 @@ def application() -> ASGIApp:
     actions.consumer = beside_others(actions.consumer)  # type: ignore[assignment]  # of a private class
     app: Any = create_app(final=True)
     app.api_app.add_exception_handler(DBAPIError, answer_to_database)
+    settings = StackSettings.load()
+    credential = os.environ.get("PREFECT_SERVER_API_AUTH_STRING", "")
     storable = StorableText(app, mended=(LOGS,), status=_status_of_refusal)
+    known = RotatedPassword(storable, settings=settings, name="prefect", password=credential.partition(":")[2])
     secret = os.environ.get("STUDIO_FRONT_DOOR_SECRET")
     if not secret:
-        return Door(storable, in_the_address)
-    credential = os.environ["PREFECT_SERVER_API_AUTH_STRING"]
-    settings = StackSettings.load()
+        return Door(known, in_the_address)
     check_address = f"http://{settings.host_of('studio')}:{settings.live_port}{CHECK}"
-    visitors = Visitors(storable, credential=credential, check_address=check_address, secret=secret)
+    visitors = Visitors(known, credential=credential, check_address=check_address, secret=secret)
     behind = UnderPrefix(Door(visitors, in_the_address))
     return VisitorDoor(behind, part=Part.PREFECT, credential=credential, secret=secret, unnamed_sockets=True)
 
@@ -71,8 +73,9 @@ def main() -> None:
     password = server.api.auth_string.get_secret_value() if server.api.auth_string else None
     go_round = partial(patrol, f"http://{HOST}:{port}/api", password)
     with run_periodically(go_round, EVERY_S, name="patrol", last_s=0):
-        uvicorn.run(
+        serve(
             RequestLog(application(), only_unusual=True),  # its clients ask it several times a second
+            behind_front_door="STUDIO_FRONT_DOOR_SECRET" in os.environ,
             host=settings.bind,
             port=port,
             timeout_keep_alive=server.api.keepalive_timeout,

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from infra.accounts.prefect_requests import checks_body, keep_starter, permitted
 from infra.accounts.roles import UserRole
 from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, SECRET_HEADER, Visitor
+from infra.prefect_sockets import auth_of
 from infra.request_bodies import pass_on_changed
 from infra.visitor_door import needed_role_behind, visitor_behind
 
@@ -138,7 +139,7 @@ class Visitors:
             if message["type"] == "websocket.connect":
                 return message
             is_first = False
-            asked = _auth_of(message)
+            asked = auth_of(message)
             if asked is None:
                 return message
             known = visitor is not None or await self._may(scope, asked.get("token"), needed)
@@ -171,12 +172,3 @@ class Visitors:
             )
         except (httpx.HTTPError, ValueError):
             return False
-
-
-def _auth_of(message: Message) -> dict[str, Any] | None:
-    """The message in which a client says its password; None if it is another."""
-    try:
-        said = json.loads(message.get("text") or message.get("bytes") or b"")
-    except (ValueError, RecursionError):
-        return None
-    return said if isinstance(said, dict) and said.get("type") == "auth" else None

@@ -14,6 +14,7 @@ from infra.command_errors import StackError
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
 from infra.metrics.prometheus_services import write_files
 from infra.notification_addresses import parse_addresses
+from infra.rotation.state import is_under_way
 from infra.services import MORE_TRITONS, prepare_object_store, s3_client, services
 from infra.stack_settings import ADMIN, VARIABLES, StackSettings, is_address, write_private
 from infra.supervisord import Service
@@ -269,6 +270,8 @@ def _passwords(settings: StackSettings) -> str:
     lines = [f"the studio, Prefect and MLflow ask for a password each: they are in {settings.state_dir / 'env'}"]
     if settings.public and settings.public_tls == front_door.INTERNAL:
         lines.append(f"who comes by {settings.public_url} has to trust {front_door.root_certificate(settings)}")
+    if is_under_way(settings.state_dir):
+        lines.append("a rotation of the keys was cut short: `studio rotate-keys` ends it")
     return "\n".join(lines)
 
 

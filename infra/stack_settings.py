@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -28,6 +29,7 @@ SECRETS = (
     *(name for role in Role for name in secret_names(role)),
 )
 USER = "studio"  # of Prefect and MLflow
+POSTGRES_USERS = ("postgres", "studio")  # of which one has a password
 METRICS_USER = "studio_metrics"  # of PostgreSQL
 ACCOUNTS_USER = (
     "studio_accounts"  # of PostgreSQL, for containers: the front page is not given the password of its owner
@@ -183,7 +185,11 @@ class StackSettings(BaseSettings):
 
     @cached_property
     def secrets(self) -> dict[str, str]:
-        """Passwords and keys of the local stack, each made once: those of an earlier release stay as they are.
+        """Passwords and keys of the local stack, as this process has found them first."""
+        return self.read_secrets()
+
+    def read_secrets(self) -> dict[str, str]:
+        """Return them as they are now; each is made once, and those of an earlier release stay as they are.
 
         Of a container they are the files that it was given. Any other is one that nobody knows: it opens nothing.
         """
@@ -193,8 +199,12 @@ class StackSettings(BaseSettings):
         known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         missing = {name: new_secret() for name in SECRETS if name not in known}
         if missing:
-            write_private(path, json.dumps(known | missing))
+            self.write_secrets(known | missing)
         return known | missing
+
+    def write_secrets(self, secrets: Mapping[str, str]) -> None:
+        """Put these in the place of all passwords and keys of the local stack."""
+        write_private(self.state_dir / "secrets.json", json.dumps(dict(secrets)))
 
     @property
     def person_environment(self) -> dict[str, str]:
@@ -283,7 +293,12 @@ class StackSettings(BaseSettings):
         """The address of the PostgreSQL server, without a database and a driver."""
         if self.postgres_url:
             return self.postgres_url.get_secret_value().rstrip("/")
-        return f"postgresql://postgres:{self.secrets['postgres']}@{HOST}:{self.postgres_port}"
+        return f"postgresql://{self.postgres_user}:{self.secrets['postgres']}@{HOST}:{self.postgres_port}"
+
+    @property
+    def postgres_user(self) -> str:
+        """Who owns the local databases. A user has one password, so a rotation of the keys goes to the other user."""
+        return self.secrets.get("postgres_user", POSTGRES_USERS[0])
 
     @property
     def accounts_url(self) -> str:

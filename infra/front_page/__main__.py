@@ -4,11 +4,10 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
-import uvicorn
-
 from infra.front_page.application import Services, application
 from infra.request_log import RequestLog
 from infra.stack_settings import StackSettings
+from infra.web_server import serve
 from tasks import log_lines
 from tasks.orchestration.repetition import run_periodically
 from tasks.serving.servers import resolve
@@ -38,10 +37,12 @@ def main() -> None:
         list_tritons=(lambda: [server.http for server in resolve(targets)]) if are_several else None,
         front_door_secret=os.environ.get("STUDIO_FRONT_DOOR_SECRET", ""),
         metrics_token=os.environ["STUDIO_METRICS_TOKEN"],
+        stack=settings,
     )
     with _keys_that_follow(settings, services.accounts_url):
-        uvicorn.run(
+        serve(
             RequestLog(application(services)),
+            behind_front_door=bool(services.front_door_secret),
             host=settings.bind,
             port=settings.live_port,
             log_config=None,

@@ -39,6 +39,9 @@ from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
 from infra.front_page.starters import StartedByVisitor
 from infra.metrics.live_source import LiveSource
+from infra.rotation.passwords import RotatedPassword
+from infra.rotation.state import is_under_way
+from infra.stack_settings import StackSettings
 from tasks.errors import StudioError
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ class Services:
     Senders of event notifications show `s3_events_secret`, scrapers `metrics_token`, and the front door
     `front_door_secret`; if one is empty, there are none. Nor are there accounts without the address of their database,
     `accounts_url`; `oidc` is how a provider that signs people in knows this page. Where there may be several Tritons,
-    `list_tritons` returns their addresses.
+    `list_tritons` returns their addresses. The settings of the stack, `stack`, say whether its keys are rotated now.
     """
 
     triton_url: str
@@ -67,6 +70,7 @@ class Services:
     list_tritons: Callable[[], Sequence[str]] | None = None
     front_door_secret: str = ""
     metrics_token: str = ""
+    stack: StackSettings | None = None
 
 
 def application(services: Services) -> Starlette:
@@ -80,9 +84,13 @@ def application(services: Services) -> Starlette:
             if list_tritons:
                 await stack.enter_async_context(server_watch.watching(client, list_tritons, key))
             live.prepare(app.state, client, services.triton_url, list_tritons, key)
+            app.state.triton_restarts = triton_restarts
             if people:
                 await stack.enter_async_context(people.tidied(services.audit_days))
             yield
+
+    def triton_restarts() -> bool:
+        return services.stack is not None and is_under_way(services.stack.state_dir)
 
     people = _open_people(services)
 
@@ -112,7 +120,12 @@ def application(services: Services) -> Starlette:
         **(people.errors if people else {}),
     }
     rules = (rule(services.password, services.front_door_secret) for rule in (password_rule, token_rule))
-    middleware = [*(people.middleware(services.front_door_secret) if people else ()), Middleware(Door, *rules)]
+    middleware = [*(people.middleware(services.front_door_secret) if people else ())]
+    if services.stack:
+        middleware.append(
+            Middleware(RotatedPassword, settings=services.stack, name="front_page", password=services.password)
+        )
+    middleware.append(Middleware(Door, *rules))
     middleware.append(Middleware(StartedByVisitor, services.front_door_secret))
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=errors, lifespan=with_triton)
     app.state.password = services.password

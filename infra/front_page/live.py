@@ -31,8 +31,11 @@ MAX_BYTES = 32 * 2**20
 TIMEOUT_S = 60.0
 PROBE_TIMEOUT_S = 2.0
 AWAY_S = 10.0  # for which one that did not answer is asked last
+RESTART_S = 60.0  # for which a Triton that gets its new key is waited for
+_AGAIN_S = 0.2
 MAX_AT_ONCE = 16  # pictures in memory, of MAX_BYTES each; others wait unread
 _ANOTHER_MAY_KNOW = {404, 503}  # the model is not there yet, or is on its way out
+_Question = Callable[[httpx.AsyncClient, str], Awaitable[httpx.Response]]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _QUERY = tuple(name for name in PREDICT_HEADERS if name != "model")  # which the path says
 
@@ -61,14 +64,28 @@ def prepare(
     state.slots = asyncio.Semaphore(MAX_AT_ONCE)
 
 
-async def _ask_any(
-    request: Request, ask: Callable[[httpx.AsyncClient, str], Awaitable[httpx.Response]]
-) -> httpx.Response:
+async def _ask_any(request: Request, ask: _Question) -> httpx.Response:
     """Return the answer of the first Triton that is well, else what another has said.
+
+    While keys are rotated, a Triton that is away comes back with its new key: it is waited for.
 
     Raises:
         httpx.HTTPError: None answers.
     """
+    until = time.monotonic() + RESTART_S
+    while True:
+        is_patient = request.app.state.triton_restarts() and time.monotonic() < until
+        try:
+            answer = await _ask_any_now(request, ask)
+            if not (answer.is_server_error and is_patient):
+                return answer
+        except httpx.HTTPError:
+            if not is_patient:
+                raise
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def _ask_any_now(request: Request, ask: _Question) -> httpx.Response:
     state = request.app.state
     tritons = await _list_tritons(state)
     first = next(state.turns) % len(tritons)

@@ -13,6 +13,7 @@ from infra.door import refusal_of
 from infra.front_page.access import given_password
 from infra.front_page.runs import FLOWS
 from infra.metrics.activity import Activity
+from infra.metrics.certificate_source import CertificateSource
 from infra.metrics.exposition import CONTENT_TYPE, Exposition, Source
 from infra.metrics.live_source import LiveSource
 from infra.metrics.machine_source import MachineSource
@@ -40,6 +41,8 @@ def exposition(live: LiveSource) -> Exposition:
     ]
     if database := os.environ.get(POSTGRES):
         sources.append(PostgresSource(database))
+    if "STUDIO_FRONT_DOOR_SECRET" in os.environ:
+        sources.append(CertificateSource(StackSettings.load()))
     return Exposition(sources)
 
 

@@ -26,6 +26,7 @@ SCRAPE_S = 15
 KEPT = {"time": "30d", "size": "2GB"}  # whichever is reached first
 # The passwords are random and long: more rounds would only cost time at each request.
 _ROUNDS = 4
+_WITH_PASSWORD = ("prometheus", "alertmanager")
 
 
 def folder(settings: StackSettings) -> Path:
@@ -39,20 +40,27 @@ def write_files(settings: StackSettings) -> None:
     Raises:
         StackError: An address of STUDIO_NOTIFY is none.
     """
-    secrets, home = settings.secrets, folder(settings)
+    home = folder(settings)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in ("prometheus", "alertmanager"):
+    for name in _WITH_PASSWORD:
         (home / name).mkdir(mode=0o700, exist_ok=True)
+    write_passwords(settings)
+    write_private(home / "notify", " ".join(parse_addresses(settings.notify.get_secret_value())))
+    write_private(home / "rules.yml", RULES.read_text())
+    _write(home / "prometheus.yml", _prometheus_configuration(settings))
+    _write(home / "alertmanager.yml", _alertmanager_configuration(settings))
+
+
+def write_passwords(settings: StackSettings) -> None:
+    """Write the passwords of these services, and those that they show to others; all are read again at each request."""
+    secrets, home = settings.secrets, folder(settings)
+    for name in _WITH_PASSWORD:
         hashed = bcrypt.hashpw(secrets[name].encode(), bcrypt.gensalt(_ROUNDS)).decode()
         _write(home / f"{name}-web.yml", {"basic_auth_users": {USER: hashed}})
         write_private(home / f"{name}.password", secrets[name])
     write_private(home / "studio.token", secrets["metrics"])
     write_private(home / "alert-sender.token", secrets["alert_sender"])
     write_private(home / "prefect.password", secrets["prefect"])
-    write_private(home / "notify", " ".join(parse_addresses(settings.notify.get_secret_value())))
-    write_private(home / "rules.yml", RULES.read_text())
-    _write(home / "prometheus.yml", _prometheus_configuration(settings))
-    _write(home / "alertmanager.yml", _alertmanager_configuration(settings))
 
 
 def _write(path: Path, configuration: Mapping[str, Any]) -> None:

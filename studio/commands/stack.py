@@ -15,6 +15,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
     for command in (up, down, status, worker, demo):
         app.command(rich_help_panel="The stack")(command)
+    app.command("rotate-keys", rich_help_panel="The stack")(rotate_keys)
     app.command("open", rich_help_panel="The stack")(open_page)
 
 
@@ -95,6 +96,22 @@ def status(as_json: AsJson = False) -> None:
         if not as_json:
             OUT.print("`studio up` starts what is down")
         raise typer.Exit(ExitCode.NOT_WELL)
+
+
+def rotate_keys(as_json: AsJson = False) -> None:
+    """Give every password and key of the stack a new value while it is up; killed, it goes on when started again.
+
+    Accounts, their sessions, tokens and keys of the object store stay. Of a stack that is down it changes the two that
+    nothing else can: those of the supervisor and the front door.
+    """
+    from dataclasses import asdict
+
+    from infra import stack
+    from infra.rotation.rotating import rotate
+
+    outcome = rotate(stack.load_settings(), (lambda _: None) if as_json else print)
+    if as_json:
+        print_json(asdict(outcome))
 
 
 def worker(

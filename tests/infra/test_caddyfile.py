@@ -1,15 +1,18 @@
 """The settings of the front door, and the file that Caddy gets."""
 
+import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.accounts import cookies
 from infra.command_errors import StackError
 from infra.environment import common_environment, door_environment
-from infra.front_door import caddyfile, front_door, prepare_front_door, program, require_front_door
+from infra.front_door import RESTART_S, caddyfile, front_door, prepare_front_door, program, require_front_door
 from infra.services import services
 from infra.stack_settings import StackSettings
 
@@ -115,3 +118,25 @@ def test_caddy_takes_the_file_and_opens_no_other_port(tmp_path: Path, tls: str) 
     assert done.returncode == 0, done.stderr
     assert "admin off" in caddyfile(settings)
     assert "auto_https disable_redirects" in caddyfile(settings)
+
+
+@pytest.mark.skipif(shutil.which(program()) is None, reason="Caddy is not installed")
+def test_requests_wait_for_each_service_behind_it_that_restarts(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    prepare_front_door(settings)
+    command = [program(), "adapt", "--config", str(tmp_path / "front-door" / "Caddyfile"), "--adapter", "caddyfile"]
+    adapted = subprocess.run(command, capture_output=True, text=True, check=True, env={"HOME": str(tmp_path)})
+    proxies = [*handlers(json.loads(adapted.stdout), "reverse_proxy")]
+    ports = {settings.prefect_port, settings.mlflow_port, settings.live_port, settings.s3_port}
+    assert {int(proxy["upstreams"][0]["dial"].rpartition(":")[2]) for proxy in proxies} == ports
+    assert {proxy["load_balancing"]["try_duration"] for proxy in proxies} == {RESTART_S * 10**9}
+
+
+def handlers(node: Any, name: str) -> Iterator[Any]:
+    """The handlers of a name in Caddy's own configuration."""
+    if isinstance(node, dict):
+        if node.get("handler") == name:
+            yield node
+        node = list(node.values())
+    for each in node if isinstance(node, list) else ():
+        yield from handlers(each, name)

@@ -47,6 +47,7 @@ WITHOUT_STACK = {
     "backups",
     "restore",
     "upgrade",
+    "rotate-keys",
     "users",
     "audit",
 }

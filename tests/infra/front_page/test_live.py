@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,6 +13,8 @@ import pytest
 
 from infra.front_page import live
 from infra.front_page.application import Services, application
+from infra.rotation import state
+from infra.rotation.state import Rotation
 from infra.stack_settings import StackSettings
 from tasks.serving.served_model import ServedModel
 from tests.clients import front_page
@@ -122,6 +126,33 @@ def test_a_triton_that_is_away_is_named(path: str) -> None:
     answer = asyncio.run(_request_without_triton(path))
     assert answer.status_code == 502
     assert "start it with `studio up`" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/models", "/predict/x"])
+def test_a_triton_that_gets_its_new_key_is_waited_for(path: str, tmp_path: Path) -> None:
+    state.write(tmp_path, Rotation(former={}, new={}))
+    statuses: list[int | Exception] = [httpx.ConnectError("away"), 503, 500, 404]
+
+    async def ask() -> tuple[int, float]:
+        app = application(replace(NO_SERVICES, stack=StackSettings(state_dir=tmp_path)))
+
+        def triton(request: httpx.Request) -> httpx.Response:
+            status = statuses.pop(0)
+            if isinstance(status, Exception):
+                raise status
+            return httpx.Response(status, json={"error": "so"}, request=request)
+
+        async with app.router.lifespan_context(app):
+            app.state.triton = httpx.AsyncClient(transport=httpx.MockTransport(triton))
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+                began = time.monotonic()
+                answer = await (client.get(path) if path == "/models" else client.post(path, content=b"x"))
+                return answer.status_code, time.monotonic() - began
+
+    status, took = asyncio.run(ask())
+    assert (status, statuses) == (404, [])  # what it says of the request itself is handed on at once
+    assert took < 5
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,143 @@
+"""Every door of the stack that a rotated password or key opens, and whether it does."""
+
+import base64
+from collections.abc import Callable, Mapping
+
+import boto3
+import httpx
+import psycopg2
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from infra.identities import Role, secret_names
+from infra.stack_settings import HOST, METRICS_USER, REGION, USER, StackSettings
+from infra.triton import KEY_HEADER
+
+_TIMEOUT_S = 10
+_UNKNOWN_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_REFUSED = {401, 403}
+Door = Callable[[], bool]
+
+
+def doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict[str, Door]:
+    """Return what asks each door of this stack with the values of `secrets`, by name: whether it lets us in.
+
+    A door that is not there, or whose value is not among them, is left out. One raises what its client raises if its
+    service does not answer, or answers something else than yes or no.
+    """
+    return {
+        **_web_doors(settings, secrets),
+        **store_doors(settings, secrets),
+        **_database_doors(settings, secrets),
+        **_triton_doors(settings, secrets),
+    }
+
+
+def _web_doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict[str, Door]:
+    by_password = {"studio": ("front_page", settings.live_port, "/")}
+    if not settings.is_elsewhere("PREFECT_API_URL"):
+        by_password["prefect"] = ("prefect", settings.prefect_port, "/api/admin/version")
+    if not settings.is_elsewhere("MLFLOW_TRACKING_URI"):
+        path = "/api/2.0/mlflow/experiments/search?max_results=1"
+        by_password["mlflow"] = ("mlflow", settings.mlflow_port, path)
+    if settings.metrics:
+        by_password["prometheus"] = ("prometheus", settings.prometheus_port, "/-/ready")
+        by_password["alertmanager"] = ("alertmanager", settings.alertmanager_port, "/-/ready")
+    found = {
+        name: _asks(f"http://{HOST}:{port}{path}", _basic(secrets[secret]))
+        for name, (secret, port, path) in by_password.items()
+    }
+    if settings.runs_label_studio:
+        address = f"http://{HOST}:{settings.label_studio_port}/api/current-user/whoami"
+        found["label-studio"] = _asks(address, f"Token {secrets['label_studio_token']}")
+    return found
+
+
+def store_doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict[str, Door]:
+    """Return those of the object store, one for each of its roles."""
+    if settings.is_elsewhere("AWS_ENDPOINT_URL"):
+        return {}
+    names = {role: secret_names(role) for role in Role}
+    return {
+        f"object store, {role}": _opens_store(settings, secrets[key], secrets[secret])
+        for role, (key, secret) in names.items()
+    }
+
+
+def _database_doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict[str, Door]:
+    if not settings.runs_postgres:
+        return {}
+    found = {"postgres": _opens_database(settings, secrets["postgres_user"], secrets["postgres"])}
+    if settings.metrics:
+        found["postgres, statistics"] = _opens_database(settings, METRICS_USER, secrets["metrics_postgres"])
+    return found
+
+
+def _triton_doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict[str, Door]:
+    if settings.is_elsewhere("TRITON_GRPC_URL") or "triton_key" not in secrets:
+        return {}
+    return {
+        f"triton, {target.http}": _opens_triton(target.http, secrets["triton_key"]) for target in settings.local_tritons
+    }
+
+
+def _basic(password: str) -> str:
+    return f"Basic {base64.b64encode(f'{USER}:{password}'.encode()).decode()}"
+
+
+def _asks(address: str, authorization: str) -> Door:
+    def ask() -> bool:
+        answer = httpx.get(address, headers={"Authorization": authorization}, timeout=_TIMEOUT_S, trust_env=False)
+        if answer.is_server_error:
+            answer.raise_for_status()
+        return answer.status_code not in _REFUSED
+
+    return ask
+
+
+def _opens_triton(address: str, key: str) -> Door:
+    def ask() -> bool:
+        url = f"http://{address}/v2/repository/index"
+        return httpx.post(url, headers={KEY_HEADER: key}, timeout=_TIMEOUT_S, trust_env=False).is_success
+
+    return ask
+
+
+def _opens_store(settings: StackSettings, key: str, secret: str) -> Door:
+    def ask() -> bool:
+        store = boto3.client(
+            "s3",
+            endpoint_url=settings.local_environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            region_name=REGION,
+            config=Config(connect_timeout=3, read_timeout=_TIMEOUT_S, retries={"total_max_attempts": 3}),
+        )
+        try:
+            store.list_buckets()
+        except ClientError as error:
+            # What its role may not do, is asked with a key that the store knows.
+            return error.response["Error"]["Code"] not in _UNKNOWN_KEY
+        return True
+
+    return ask
+
+
+def _opens_database(settings: StackSettings, user: str, password: str) -> Door:
+    def ask() -> bool:
+        try:
+            psycopg2.connect(
+                host=HOST,
+                port=settings.postgres_port,
+                user=user,
+                password=password,
+                dbname="postgres",
+                connect_timeout=5,
+            ).close()
+        except psycopg2.OperationalError as error:
+            if "authentication failed" in str(error) or "not permitted to log in" in str(error):
+                return False
+            raise
+        return True
+
+    return ask

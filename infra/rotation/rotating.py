@@ -1,0 +1,266 @@
+"""`make rotate-keys`: each password and key of a stack that is up gets a new value, and no request is lost.
+
+1. Write down the new values beside the former ones. From now on the web services take both passwords.
+2. Let the object store take both keys of each role, and give the other user of PostgreSQL a password: one user has one.
+3. Put the new values in the place of the former ones, in what services read when they start.
+4. Start the web services anew, one after the other. Behind the front door a request waits for the one that it is for.
+5. Stop the workers, which hand their runs over; start Triton and Label Studio with new keys, and the workers again.
+6. Let nobody in any longer by the former values, and try all of them, and all the new ones.
+
+Each step does what is left of it, so a rotation that was killed at any line goes on when it is started again.
+"""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg2
+from psycopg2 import sql
+
+from infra import preflight, supervisord
+from infra.command_errors import StackError
+from infra.environment import apply_environment, worker_environment
+from infra.metrics import prometheus_services
+from infra.person_keys import refresh_store
+from infra.rotation import state
+from infra.rotation.doors import Door, doors, store_doors
+from infra.rotation.replacement import put_in_place
+from infra.rotation.restarts import require_ready, restart_web_services, restart_workers
+from infra.rotation.state import Rotation
+from infra.stack_settings import (
+    METRICS_USER,
+    POSTGRES_USERS,
+    REVIEW_TOOLS,
+    SECRETS,
+    VARIABLES,
+    StackSettings,
+    new_secret,
+)
+
+Echo = Callable[[str], None]
+_WHILE_DOWN = ("supervisor", "front_door")
+_COMMANDS = "`make down`, `make rotate-keys`, `make up`"
+KEPT = {
+    "supervisor": f"supervisord, which keeps all services up, reads its password when it starts: {_COMMANDS}",
+    "front_door": f"Caddy, where requests wait meanwhile, reads its secret when it starts: {_COMMANDS}",
+    "admin_password": "only the first account had it, at first: `studio users reset-password admin`",
+}
+_ELSEWHERE = "it is of a service elsewhere, whose keys are changed there"
+_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Names of secrets that have new values, why others have not, and the flow runs that were handed over."""
+
+    rotated: list[str]
+    kept: Mapping[str, str]
+    handed_over: list[str]
+
+
+def rotate(settings: StackSettings, say: Echo) -> Outcome:
+    """Give every password and key of this stack a new value, but for those that only `make down` can change.
+
+    Of a stack that is down, those get one.
+
+    Raises:
+        StackError: Something is not as it has to be to begin or to go on, or a door is open or shut that should not be.
+            What was done stays; started again, it goes on.
+    """
+    if settings.secrets_dir:
+        raise StackError(
+            f"Expected the secrets of a stack that `make up` has started, found those of containers, in "
+            f"{settings.secrets_dir}: write new ones there, and start the containers anew."
+        )
+    if not (settings.state_dir / "secrets.json").exists():
+        raise StackError(f"Expected a stack in {settings.state_dir}, found none. `studio up` makes one.")
+    with _alone(settings):
+        if supervisord.process(settings) is None:
+            return _rotate_while_down(settings, say)
+        return _rotate_while_up(settings, say)
+
+
+@contextmanager
+def _alone(settings: StackSettings) -> Iterator[None]:
+    with (settings.state_dir / "rotation.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(
+                "Expected no other rotation of these keys, found one that is under way: let it end."
+            ) from None
+        yield
+
+
+def _rotate_while_down(settings: StackSettings, say: Echo) -> Outcome:
+    settings.write_secrets(settings.read_secrets() | {name: new_secret() for name in _WHILE_DOWN})
+    say(f"{' and '.join(_WHILE_DOWN)} have new values from the next `make up` on; all others change while it is up")
+    others = "it changes while the stack is up: `make up`, `make rotate-keys`"
+    kept = {name: KEPT.get(name, others) for name in SECRETS if name not in _WHILE_DOWN}
+    return Outcome(rotated=[*_WHILE_DOWN], kept=kept, handed_over=[])
+
+
+def _rotate_while_up(settings: StackSettings, say: Echo) -> Outcome:
+    apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
+    kept = _kept(settings)
+    rotation = state.read(settings.state_dir)
+    if rotation is None:
+        require_ready(settings)
+        rotation = _begin(settings, kept)
+        say("1/6 new values are written down")
+    else:
+        say("1/6 goes on with the new values of the rotation that was cut short")
+    if not rotation.is_ending:
+        rotation = _change_over(settings, rotation, say)
+    settings = _now()
+    _shut_to_former(settings, rotation)
+    refused, opened = _try_all(settings, rotation)
+    state.remove(settings.state_dir)
+    say(f"6/6 {refused} doors refuse the former values, and {opened} open to the new ones; these are kept:")
+    for name, reason in kept.items():
+        say(f"  {name}: {reason}")
+    return Outcome(rotated=sorted(rotation.new), kept=kept, handed_over=[str(run) for run in rotation.handed_over])
+
+
+def _change_over(settings: StackSettings, rotation: Rotation, say: Echo) -> Rotation:
+    """Have everything use the new values, while the former ones are as good."""
+    _open_to_both(settings, rotation)
+    say("2/6 object store and PostgreSQL take the former keys and the new ones")
+    settings = _switch(settings, rotation)
+    say(f"3/6 what services read when they start has the new values, and so has {settings.state_dir / 'env'}")
+    restart_web_services(settings, say)
+    say("4/6 the web services have new passwords")
+
+    def keep(taken: list[UUID]) -> Iterable[UUID]:
+        nonlocal rotation
+        runs = tuple(dict.fromkeys((*rotation.handed_over, *taken)))
+        rotation = state.write(settings.state_dir, rotation.model_copy(update={"handed_over": runs}))
+        return runs
+
+    restart_workers(settings, say, keep)
+    say("5/6 workers, Triton and Label Studio have new keys")
+    return state.write(settings.state_dir, rotation.model_copy(update={"is_ending": True}))
+
+
+def _now() -> StackSettings:
+    """The settings, with the secrets as they are now."""
+    return StackSettings.load()
+
+
+def _kept(settings: StackSettings) -> dict[str, str]:
+    """What stays as it is while this stack is up, and why."""
+    elsewhere = [name for name in VARIABLES if name not in REVIEW_TOOLS and settings.is_elsewhere(name)]
+    if settings.postgres_url:
+        elsewhere.append("STUDIO_POSTGRES_URL")
+    kept = KEPT | dict.fromkeys(elsewhere, _ELSEWHERE)
+    if not settings.runs_postgres:
+        kept |= dict.fromkeys(("postgres", "metrics_postgres"), "no PostgreSQL runs here")
+    if others := preflight.other_targets(settings):
+        kept["triton_key"] = f"{', '.join(others)} has the same key, which is changed there"
+    return kept
+
+
+def _begin(settings: StackSettings, kept: Mapping[str, str]) -> Rotation:
+    former = settings.read_secrets()
+    names = [name for name in SECRETS if name not in kept]
+    rotation = Rotation(former={name: former[name] for name in names}, new={name: new_secret() for name in names})
+    if settings.runs_postgres:
+        user = settings.postgres_user
+        other = next(each for each in POSTGRES_USERS if each != user)
+        rotation = Rotation(
+            former={**rotation.former, "postgres_user": user}, new={**rotation.new, "postgres_user": other}
+        )
+    return state.write(settings.state_dir, rotation)
+
+
+def _open_to_both(settings: StackSettings, rotation: Rotation) -> None:
+    if not settings.is_elsewhere("AWS_ENDPOINT_URL"):
+        refresh_store(settings)
+        _wait({name: (door, True) for name, door in store_doors(settings, rotation.new).items()})
+    if settings.runs_postgres:
+        with _database(settings) as cursor:
+            _let_in(cursor, rotation.new["postgres_user"], rotation.new["postgres"])
+
+
+@contextmanager
+def _database(settings: StackSettings) -> Iterator[psycopg2.extensions.cursor]:
+    with closing(psycopg2.connect(f"{settings.database_url}/postgres", connect_timeout=5)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            yield cursor
+
+
+def _let_in(cursor: psycopg2.extensions.cursor, user: str, password: str) -> None:
+    """Give an owner of the databases a password, and make that user if there is none."""
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [user])
+    verb = sql.SQL("CREATE" if cursor.fetchone() is None else "ALTER")
+    statement = sql.SQL("{} ROLE {} LOGIN SUPERUSER PASSWORD {}")
+    cursor.execute(statement.format(verb, sql.Identifier(user), sql.Literal(password)))
+
+
+def _switch(settings: StackSettings, rotation: Rotation) -> StackSettings:
+    """Have what starts from now on use the new values."""
+    put_in_place(settings, rotation)
+    settings = _now()
+    if settings.metrics:
+        prometheus_services.write_passwords(settings)
+        if settings.runs_postgres:
+            statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+            password = sql.Literal(settings.secrets["metrics_postgres"])
+            with _database(settings) as cursor:
+                cursor.execute(statement.format(sql.Identifier(METRICS_USER), password))
+    return settings
+
+
+def _shut_to_former(settings: StackSettings, rotation: Rotation) -> None:
+    if not settings.is_elsewhere("AWS_ENDPOINT_URL"):
+        refresh_store(settings)
+    if settings.runs_postgres:
+        user = rotation.former["postgres_user"]
+        with _database(settings) as cursor:
+            cursor.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(user)))
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [user])
+
+
+def _try_all(settings: StackSettings, rotation: Rotation) -> tuple[int, int]:
+    """Try each door by the former values and by the new ones; returns how many refuse, and how many open."""
+    shut, opening = doors(settings, rotation.former), doors(settings, rotation.new)
+    former = {f"{name}, by the former value": (door, False) for name, door in shut.items()}
+    _wait(former | {f"{name}, by the new value": (door, True) for name, door in opening.items()})
+    return len(shut), len(opening)
+
+
+def _wait(expected: Mapping[str, tuple[Door, bool]]) -> None:
+    """Wait until each door opens, or does not, as is expected.
+
+    Raises:
+        StackError: One does not in time.
+    """
+    deadline = time.monotonic() + _WAIT_S
+    pending = dict(expected)
+    while pending:
+        found = {name: _try(door) for name, (door, _) in pending.items()}
+        pending = {name: each for name, each in pending.items() if found[name] is not each[1]}
+        if pending and time.monotonic() > deadline:
+            told = "; ".join(f"{name}: {_words(found[name])}" for name in pending)
+            raise StackError(
+                f"Expected each door to open to those who are to come in, and to nobody else, found after {_WAIT_S:g} "
+                f"s: {told}. `studio status` shows the services; `studio rotate-keys` again goes on from here."
+            )
+        time.sleep(0.1)
+
+
+def _try(door: Door) -> bool | str:
+    try:
+        return door()
+    except Exception as error:  # noqa: BLE001 - whatever the client of a service raises that does not answer
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _words(found: bool | str) -> str:
+    if isinstance(found, str):
+        return found
+    return "open" if found else "shut"
