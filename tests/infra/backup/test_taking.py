@@ -173,6 +173,6 @@ def test_a_backup_killed_at_any_moment_is_none_or_whole_and_the_next_one_is_whol
     _, manifest = take(stack, folder.folder, quietly)
     assert [*folder.verify(manifest)] == []
     assert not store.exists(FENCE)
-    eventually(lambda: not [*(folder.folder / "incoming").iterdir()], "what was half-written is gone", 5)
+    eventually(lambda: not [*(folder.root / "incoming").iterdir()], "what was half-written is gone", 5)
     keys = {entry.key for entry in folder.objects(manifest)}
     assert {f"killed/{share}/{number}" for share in (0.3, 0.95) for number in range(20)} <= keys
