@@ -94,7 +94,7 @@ def require_whole(settings: StackSettings) -> None:
     if (settings.state_dir / RESTORING).exists():
         raise StackError(
             f"Expected a whole stack in {settings.state_dir}, found one of a restore that was cut short. Start "
-            "that restore again: it begins anew."
+            "that restore again: it begins anew. To give it up, move that folder away."
         )
 
 

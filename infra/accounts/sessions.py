@@ -114,6 +114,14 @@ def end_session(database: Database, by: Actor, session: int, *, action: str = "s
             record(connection, AuditEntry(actor=by, part=PART, action=action))
 
 
+def end_all_sessions(database: Database, by: Actor, why: str) -> None:
+    """End the sessions of everybody; a database without the tables of accounts has none."""
+    with database.transaction() as connection:
+        if connection.execute(text("SELECT to_regclass('sessions')")).scalar():
+            connection.execute(text("DELETE FROM sessions"))
+            record(connection, AuditEntry(actor=by, part=PART, action="sessions-ended", detail=why))
+
+
 def forget_ended(database: Database) -> None:
     """Remove the sessions that have ended by themselves, and tokens a month after their expiry."""
     with database.transaction() as connection:

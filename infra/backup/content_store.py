@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,15 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from infra.backup.private_folder import ensure_private, require_no_link
 from infra.command_errors import StackError
 
 PIECE = 1 << 20  # bytes
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES}
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_DIGEST = "^[0-9a-f]{64}$"
+_UNFINISHED = "[0-9a-f]{32}"
+Digest = Annotated[str, Field(pattern=_DIGEST)]
 
 
 class Blob(BaseModel):
@@ -36,17 +40,23 @@ class Blobs:
         self._incoming = folder / "incoming"
 
     def prepare(self) -> None:
-        """Make the folders, and remove what a backup that was killed has left half-written."""
+        """Make the folders, and remove what a backup that was killed has left half-written.
+
+        Raises:
+            StackError: One is a link, is somebody else's, or others may read it.
+            OSError: One cannot be made.
+        """
         for folder in (self._folder, self._incoming):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            ensure_private(folder)
         for left in self._incoming.iterdir():
-            left.unlink()
+            if re.fullmatch(_UNFINISHED, left.name):
+                left.unlink()
 
     def add(self, pieces: Iterable[bytes]) -> Blob:
         """Keep bytes; nothing is written twice.
 
         Raises:
-            StackError: The folder cannot be written to, such as a disk that is full.
+            StackError: The folder cannot be written to, such as a disk that is full, or has a link in it.
         """
         digest, size = hashlib.sha256(), 0
         unfinished = self._incoming / uuid4().hex
@@ -60,6 +70,7 @@ class Blobs:
             if not self.has(blob):
                 path = self.path(blob)
                 path.parent.mkdir(mode=0o700, exist_ok=True)
+                require_no_link(path.parent)
                 unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -88,7 +99,7 @@ class Blobs:
     def has(self, blob: Blob) -> bool:
         """Return whether a file of its size is there; `fault` reads it."""
         try:
-            return self.path(blob).stat().st_size == blob.size
+            return self.path(blob).lstat().st_size == blob.size
         except FileNotFoundError:
             return False
 
@@ -114,12 +125,15 @@ class Blobs:
         return self.path(blob)
 
     def digests(self) -> Iterator[str]:
-        """Yield the SHA-256 of every file that is there."""
-        return (path.name for path in self._folder.glob("??/*"))
+        """Yield the SHA-256 of every file that is there; what a link leads to is not ours."""
+        for folder in self._folder.glob("[0-9a-f][0-9a-f]"):
+            if not folder.is_symlink():
+                found = (path.name for path in folder.iterdir() if path.name.startswith(folder.name))
+                yield from (name for name in found if re.match(_DIGEST, name))
 
     def remove(self, digest: str) -> int:
         """Remove a file that no backup needs; returns its size in bytes."""
         path = self._folder / digest[:2] / digest
-        size = path.stat().st_size
+        size = path.lstat().st_size
         path.unlink()
         return size

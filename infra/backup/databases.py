@@ -10,6 +10,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import psycopg2
 
+from infra.accounts.bootstrap import MACHINE
+from infra.accounts.database import Database
+from infra.accounts.sessions import end_all_sessions
 from infra.backup.content_store import PIECE
 from infra.command_errors import StackError
 from infra.postgres import ENVIRONMENT, binary
@@ -80,6 +83,20 @@ def dump(settings: StackSettings, name: str, snapshot: str) -> Iterator[bytes]:
             raise StackError(f"Database {name} could not be dumped: {found} `studio status` shows PostgreSQL.")
 
 
+def server_address(settings: StackSettings) -> str:
+    """Return where the PostgreSQL server is, without the password."""
+    return _address(settings, "")
+
+
+def has_tables(settings: StackSettings, name: str) -> bool:
+    """Return whether a database is there and has a table.
+
+    Raises:
+        psycopg2.OperationalError: The server does not answer.
+    """
+    return bool(_count_tables(settings, name))
+
+
 def require_empty(settings: StackSettings, name: str) -> None:
     """Check that a database is absent or has no table.
 
@@ -87,36 +104,37 @@ def require_empty(settings: StackSettings, name: str) -> None:
         StackError: It has some.
         psycopg2.OperationalError: The server does not answer.
     """
-    try:
-        with _connected(settings, name) as connection, connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-            )
-            (tables,) = cursor.fetchone() or (0,)
-    except psycopg2.OperationalError as error:
-        if "does not exist" in str(error):
-            return
-        raise
-    if tables:
+    if tables := _count_tables(settings, name):
         raise StackError(
             f"Expected no database {name!r} on the PostgreSQL server, or an empty one, found {tables} tables in it. A "
             f"restore writes over nothing: rename it, or name another server in STUDIO_POSTGRES_URL."
         )
 
 
+def _count_tables(settings: StackSettings, name: str) -> int:
+    query = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+    try:
+        with _connected(settings, name) as connection, connection.cursor() as cursor:
+            cursor.execute(query)
+            (tables,) = cursor.fetchone() or (0,)
+    except psycopg2.OperationalError as error:
+        if "does not exist" in str(error):
+            return 0
+        raise
+    return int(tables)
+
+
 def restore(settings: StackSettings, name: str, file: Path) -> None:
-    """Make a database anew and fill it, all of it or nothing.
+    """Fill a database that is absent or empty; it has its name when it is whole.
 
     Raises:
-        StackError: pg_restore fails.
+        StackError: pg_restore fails, or the database has tables.
     """
-    with _connected(settings, "postgres") as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        cursor.execute(f"DROP DATABASE IF EXISTS {name}")  # of a restore that was cut short
-        cursor.execute(f"CREATE DATABASE {name}")
+    unfinished = f"{name}_restoring"
+    _run(settings, f"DROP DATABASE IF EXISTS {unfinished}", f"CREATE DATABASE {unfinished}")
     command = [str(binary("pg_restore")), "--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges"]
     done = subprocess.run(
-        [*command, f"--dbname={_address(settings, name)}", str(file)],
+        [*command, f"--dbname={_address(settings, unfinished)}", str(file)],
         env=_environment(settings),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -125,6 +143,25 @@ def restore(settings: StackSettings, name: str, file: Path) -> None:
     )
     if done.returncode:
         raise StackError(f"Database {name} could not be restored: {done.stderr.strip()}")
+    require_empty(settings, name)
+    _run(settings, f"DROP DATABASE IF EXISTS {name}", f"ALTER DATABASE {unfinished} RENAME TO {name}")
+
+
+def end_sessions(settings: StackSettings, why: str) -> None:
+    """End the sessions of everybody who has an account, with an entry in the audit log.
+
+    Raises:
+        DatabaseAwayError: The server does not answer.
+    """
+    with contextlib.closing(Database(settings.accounts_url)) as accounts:
+        end_all_sessions(accounts, MACHINE, why)
+
+
+def _run(settings: StackSettings, *statements: str) -> None:
+    with _connected(settings, "postgres") as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        for statement in statements:
+            cursor.execute(statement)
 
 
 @contextlib.contextmanager

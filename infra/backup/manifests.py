@@ -1,4 +1,8 @@
-"""What a backup consists of: `backups/<name>.json`, which is written last, and the list of its objects."""
+"""What a backup consists of: `backups/<name>.json`, which is written last, and the list of its objects.
+
+The backups of a folder lie in one of ours below it, `yolo-studio`, so that others may use that folder, too. Those of
+earlier releases lie in the folder itself, where they stay.
+"""
 
 import fcntl
 import gzip
@@ -6,7 +10,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
@@ -14,11 +18,16 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from infra.backup.content_store import Blob, Blobs
+from infra.backup.private_folder import ensure_private
+from infra.backup.stack_id import StackId
 from infra.command_errors import StackError
 from tasks.files import write_atomically
 
-FORMAT = 1  # of the folder of backups
+FORMAT = 2  # of manifests: those of format 1 name no stack
+OWN = "yolo-studio"
+_MANIFESTS = "backups"
 _NAME = "%Y%m%dT%H%M%SZ"
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 
 
 def _inside(path: str) -> str:
@@ -43,6 +52,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int
+    stack: StackId | None = Field(None, description="Of which stack it is (infra/backup/stack_id.py).")
     layout: int = Field(ge=1, description="Of the state folder and the buckets (infra/layout.py).")
     release: str
     servers: dict[str, str] = Field(description="Whose databases these are: name and version.")
@@ -84,41 +94,62 @@ class ObjectEntry(NamedTuple):
         return self.sha256 is None
 
 
+class Pruning(NamedTuple):
+    """Which backups were removed, with how many bytes, and how many of other stacks stay."""
+
+    removed: list[str]
+    freed: int
+    others: int
+
+
 class BackupFolder:
-    """A folder of backups, which share their files."""
+    """A folder of backups, which share their files; `root` is where in it they lie."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.blobs = Blobs(folder)
-        self._manifests = folder / "backups"
+        own = folder / OWN
+        has_earlier = all((folder / name).is_dir() for name in (_MANIFESTS, "blobs"))
+        self.root = folder if has_earlier and not os.path.lexists(own) else own
+        self.blobs = Blobs(self.root)
+        self._manifests = self.root / _MANIFESTS
 
     @contextmanager
     def written(self) -> Iterator[None]:
         """Make the folder and hold it: nobody else takes or removes a backup here in the block.
 
+        Only what is made here is shut to others: a folder that is there keeps its mode.
+
         Raises:
-            StackError: Somebody does, or the folder cannot be made.
+            StackError: Somebody does, the folder cannot be made, or what has our names in it is not ours alone.
         """
-        try:
+        with _made():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = (self.folder / "lock").open("ab")
-        except OSError as error:
-            raise StackError(
-                f"Expected a folder for backups, found {error}. Name one that you may write to."
-            ) from error
+            if self.root != self.folder:
+                ensure_private(self.root)
+            lock = os.fdopen(os.open(self.root / "lock", _LOCK, 0o600))
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise StackError(f"Another backup is being taken in {self.folder}: wait until it has ended.") from error
-            self.folder.chmod(0o700)
-            self._manifests.mkdir(mode=0o700, exist_ok=True)
-            self.blobs.prepare()
+            with _made():
+                ensure_private(self._manifests)
+                self.blobs.prepare()
             yield
 
     def names(self) -> list[str]:
-        """Return the names of the whole backups, the newest last."""
-        return sorted(path.stem for path in self._manifests.glob("[!.]*.json"))
+        """Return the names of the whole backups, the newest last; a file with a name of another form is none."""
+        return sorted(path.stem for path in self._manifests.glob("*.json") if _moment(path.stem))
+
+    def newest_of_each_stack(self) -> dict[str, str]:
+        """Return the newest backup of each stack, by the ids of those that have one; what is damaged is left out."""
+        newest = {}
+        for name in self.names():
+            with suppress(StackError):
+                _, manifest = self.read(name)
+                if manifest.stack:
+                    newest[manifest.stack] = name
+        return newest
 
     def read(self, name: str | None = None) -> tuple[str, Manifest]:
         """Return a backup and its name; the newest if none is named.
@@ -135,7 +166,7 @@ class BackupFolder:
         content: Any = None
         try:
             content = json.loads(path.read_bytes())
-            return chosen, Manifest.model_validate(content)
+            manifest = Manifest.model_validate(content)
         except (ValueError, ValidationError) as error:
             if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
                 raise StackError(
@@ -143,6 +174,9 @@ class BackupFolder:
                     f"{content.get('release')!r} has made: restore it with that release or a newer one."
                 ) from error
             raise StackError(f"Expected a backup, found in {path} what is none: {error}") from error
+        if manifest.taken.strftime(_NAME) != chosen:
+            raise StackError(f"Expected a backup, found in {path} what is none: it was taken at {manifest.taken}.")
+        return chosen, manifest
 
     def write(self, manifest: Manifest) -> str:
         """Make a backup count, now that all of its files are on the disk; returns its name."""
@@ -159,7 +193,7 @@ class BackupFolder:
     def free_moment(self) -> datetime:
         """Return now, to the second, or a moment after the newest backup if that has the same name."""
         now = datetime.now(UTC).replace(microsecond=0)
-        newest = max((datetime.strptime(each, _NAME).replace(tzinfo=UTC) for each in self.names()), default=None)
+        newest = max(filter(None, map(_moment, self.names())), default=None)
         return now if newest is None or now > newest else newest + timedelta(seconds=1)
 
     def objects(self, manifest: Manifest) -> Iterator[ObjectEntry]:
@@ -188,25 +222,45 @@ class BackupFolder:
                 yield fault
             seen.add(blob.sha256)
 
-    def keep_newest(self, count: int) -> tuple[list[str], int]:
-        """Remove all but the newest backups, and the files that no other needs; returns their names, and the bytes.
+    def keep_newest(self, count: int, stack: str | None) -> Pruning:
+        """Remove all but the newest backups of a stack, and the files that no other needs.
+
+        Those of other stacks, and those that name none, stay.
 
         Raises:
-            StackError: One that stays is damaged, or somebody else writes to the folder: nothing is removed then.
+            StackError: A backup is damaged, or somebody else writes to the folder: nothing is removed then.
         """
         with self.written():  # the files of a backup that is being taken are no backup's yet
-            names = self.names()
-            going, staying = names[:-count], names[-count:]
-            needed = {blob.sha256 for name in staying for blob in self._blobs_of(self.read(name)[1])}
+            manifests = {name: self.read(name)[1] for name in self.names()}
+            going = [name for name, manifest in manifests.items() if manifest.stack == stack][:-count]
+            staying = [manifest for name, manifest in manifests.items() if name not in going]
+            needed = {blob.sha256 for manifest in staying for blob in self._blobs_of(manifest)}
             for name in going:
                 (self._manifests / f"{name}.json").unlink()
             # What was left by a backup that was killed goes, too.
             freed = sum(self.blobs.remove(digest) for digest in [*self.blobs.digests()] if digest not in needed)
-            return going, freed
+            return Pruning(going, freed, sum(manifest.stack != stack for manifest in staying))
 
     def _blobs_of(self, manifest: Manifest) -> Iterator[Blob]:
         yield from (manifest.index, *manifest.databases.values(), *(kept.blob for kept in manifest.files))
         yield from filter(None, (entry.blob for entry in self.objects(manifest)))
+
+
+def _moment(name: str) -> datetime | None:
+    """When the backup of this name was taken; None if no backup has such a name."""
+    try:
+        moment = datetime.strptime(name, _NAME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return moment if moment.strftime(_NAME) == name else None
+
+
+@contextmanager
+def _made() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StackError(f"Expected a folder for backups, found {error}. Name one that you may write to.") from error
 
 
 def _packed(entries: Iterable[ObjectEntry]) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from tasks.files import write_atomically
 # What the databases and buckets hold, what each start makes anew, what is of this machine alone, and what is a cache.
 LEFT = frozenset(
     (
+        "stack-id",
         *("postgres", "postgres.partial", "s3", "weed", "s3.json", "services", "supervisord.conf", "supervisord.pid"),
         *("logs", "scratch", "ultralytics", "env", "registered.json", "mlflow-users.ini", "restoring", "layout.json"),
         *("rotation.json", "rotation.lock"),

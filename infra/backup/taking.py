@@ -22,6 +22,7 @@ from uuid import UUID
 from infra import layout
 from infra.backup import databases, objects, state_files
 from infra.backup.manifests import FORMAT, BackupFolder, Manifest, ObjectEntry
+from infra.backup.stack_id import ensure_stack_id, find_stack_id
 from infra.command_errors import StackError
 from infra.environment import apply_environment, worker_environment
 from infra.stack_settings import StackSettings
@@ -61,7 +62,7 @@ def take(
             # A store elsewhere has buckets of other people.
             if name in {*Bucket} or not settings.is_elsewhere("AWS_ENDPOINT_URL")
         ]
-        earlier = _earlier(target, say)
+        earlier = _earlier(target, find_stack_id(settings), say)
         if at_work:
             earlier = _look(target, buckets, earlier, say)
         with _fence(wait_s) if at_work else _no_fence() as require_unbroken:
@@ -73,15 +74,16 @@ def take(
         return target.write(manifest), manifest
 
 
-def _earlier(target: BackupFolder, say: Echo) -> dict[tuple[str, str, str | None], ObjectEntry]:
-    """What the newest backup of the folder has; a damaged one is no reason not to take another."""
-    if not target.names():
-        return {}
-    try:
-        return objects.known(target.objects(target.read()[1]))
-    except StackError as error:
-        say(f"  the newest backup cannot be built upon: {error}")
-        return {}
+def _earlier(target: BackupFolder, stack: str | None, say: Echo) -> dict[tuple[str, str, str | None], ObjectEntry]:
+    """What the newest backup of this stack has, or of one that names none; a damaged one is no reason to take none."""
+    for name in reversed(target.names()):
+        try:
+            _, manifest = target.read(name)
+            if manifest.stack in {stack, None}:
+                return objects.known(target.objects(manifest))
+        except StackError as error:
+            say(f"  backup {name} cannot be built upon: {error}")
+    return {}
 
 
 def _look(
@@ -129,6 +131,7 @@ def _take_all(
     known = layout.read(settings)
     return Manifest(
         format=FORMAT,
+        stack=ensure_stack_id(settings),
         layout=known.layout,
         release=known.release,
         servers=known.servers,

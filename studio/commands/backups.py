@@ -23,7 +23,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def backup(
     to: Folder,
-    keep: Annotated[int | None, typer.Option(min=1, help="Then remove all but the newest KEEP backups of it.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Then remove all but the newest KEEP of this stack.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for rollouts and deletions under way.")] = 600,
     as_json: AsJson = False,
 ) -> None:
@@ -32,18 +32,20 @@ def backup(
     It holds secrets, so only its owner can read it. What an earlier backup of the folder has is not read again.
     """
     from infra import stack
-    from infra.backup.manifests import BackupFolder
+    from infra.backup.manifests import BackupFolder, Pruning
     from infra.backup.taking import take
     from studio.connection import connect
 
     connect()
     name, manifest = take(stack.load_settings(), to, _echo(as_json), wait_s=wait)
-    removed, freed = BackupFolder(to).keep_newest(keep) if keep else ([], 0)
+    pruned = BackupFolder(to).keep_newest(keep, manifest.stack) if keep else Pruning([], 0, 0)
     if as_json:
-        print_json({"backup": name, **_facts(manifest), "removed": removed, "freed": freed})
+        print_json({"backup": name, **_facts(manifest), **pruned._asdict()})
         return
-    if removed:
-        OUT.print(f"removed {len(removed)} earlier backups, {freed / 1e6:.1f} MB", markup=False)
+    if pruned.removed:
+        OUT.print(f"removed {len(pruned.removed)} earlier backups, {pruned.freed / 1e6:.1f} MB", markup=False)
+    if pruned.others:
+        OUT.print(f"{pruned.others} backups of other stacks, or that name none, stay", markup=False)
     OUT.print(f"backup {name} is in {to}; it holds secrets: whoever can read it can do everything", markup=False)
 
 
@@ -66,7 +68,7 @@ def backups(
     if as_json:
         print_json({"backups": rows})
     else:
-        columns = [column for column in ("backup", "release", "objects", "size") if rows]
+        columns = [column for column in ("backup", "release", "objects", "size", "stack") if rows]
         print_table(columns, [[row[column] for column in columns] for row in rows])
         if not rows:
             OUT.print(f"no backup in {folder}", markup=False)
@@ -110,6 +112,7 @@ def _echo(as_json: bool) -> Callable[[str], None]:
 
 def _facts(manifest: "Manifest") -> dict[str, object]:
     return {
+        "stack": manifest.stack,
         "taken": manifest.taken,
         "release": manifest.release,
         "layout": manifest.layout,

@@ -8,7 +8,12 @@ from datetime import datetime
 from tasks.tracking.live_metrics import EPOCH_MARKER_METRIC
 from tasks.tracking.mlflow_client import TRAINING, search_runs
 
-_LOSS = re.compile(r"(train|val)/([a-z0-9_]*loss)")
+# The parts of the losses that Ultralytics has. Each is a series of its own in Prometheus, so no other name makes one.
+LOSSES = (
+    *("loss", "box_loss", "cls_loss", "dfl_loss", "l1_loss", "giou_loss", "seg_loss", "sem_loss", "pose_loss"),
+    *("kobj_loss", "rle_loss", "angle_loss", "ce_loss", "dice_loss", "aux_loss", "dlog_loss", "dgrad_loss"),
+)
+_LOSS = re.compile(rf"(train|val)/({'|'.join(LOSSES)})")
 _SCORE = re.compile(r"metrics/(mAP50|mAP50-95|accuracy_top1)")
 
 
@@ -16,7 +21,7 @@ _SCORE = re.compile(r"metrics/(mAP50|mAP50-95|accuracy_top1)")
 class TrainingFigures:
     """A training after its newest epoch, which ended at `epoch_ended`, in seconds since 1970; 0 before the first.
 
-    `losses` are by split (`train`, `val`) and name (`box_loss`), `scores` by name (`mAP50`).
+    `losses` are by split (`train`, `val`) and name (`LOSSES`), `scores` by name (`mAP50`).
     """
 
     flow_run_id: str

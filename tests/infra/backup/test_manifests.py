@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import stat
 import subprocess
 import sys
+import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +14,12 @@ import pytest
 
 from infra.backup.content_store import Blobs
 from infra.backup.manifests import FORMAT, BackupFolder, KeptFile, Manifest, ObjectEntry
+from infra.backup.stack_id import ensure_stack_id, find_stack_id
 from infra.command_errors import StackError
+from infra.stack_settings import StackSettings
+from tests.infra.backup.test_restoring import RELEASE
+
+OURS, OTHER = "a" * 32, "b" * 32
 
 
 @pytest.fixture
@@ -25,15 +32,16 @@ def entry(folder: BackupFolder, key: str, body: bytes) -> ObjectEntry:
     return ObjectEntry("media", key, None, '"etag"', len(body), "2026-01-01", blob.sha256, "", {})
 
 
-def write(folder: BackupFolder, *bodies: bytes) -> str:
+def write(folder: BackupFolder, *bodies: bytes, stack: str | None = OURS) -> str:
     with folder.written():
         entries = [entry(folder, f"{number}", body) for number, body in enumerate(bodies)]
-        return folder.write(manifest(folder, entries))
+        return folder.write(manifest(folder, entries, stack))
 
 
-def manifest(folder: BackupFolder, entries: list[ObjectEntry]) -> Manifest:
+def manifest(folder: BackupFolder, entries: list[ObjectEntry], stack: str | None) -> Manifest:
     return Manifest(
         format=FORMAT,
+        stack=stack,
         layout=1,
         release="0.0.1",
         servers={},
@@ -50,7 +58,7 @@ def manifest(folder: BackupFolder, entries: list[ObjectEntry]) -> Manifest:
 
 
 def change(folder: BackupFolder, name: str, **values: object) -> None:
-    path = folder.folder / "backups" / f"{name}.json"
+    path = folder.root / "backups" / f"{name}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
@@ -69,8 +77,7 @@ def test_backups_share_their_files_and_nobody_else_reads_them(folder: BackupFold
     name = write(folder, b"same")
     assert {*folder.blobs.digests()} == before  # the list of objects is the same, too
     assert [*folder.verify(folder.read(name)[1])] == []
-    modes = {path.stat().st_mode & 0o077 for path in folder.folder.rglob("*") if path.name != "lock"}
-    assert modes | {folder.folder.stat().st_mode & 0o077} == {0}
+    assert {path.stat().st_mode & 0o077 for path in (folder.folder, *folder.folder.rglob("*"))} == {0}
 
 
 def test_a_damaged_and_a_missing_file_are_named(folder: BackupFolder) -> None:
@@ -105,14 +112,14 @@ def pieces():
     os.kill(os.getpid(), signal.SIGKILL)
 blobs.add(pieces())
 """
-    folder.folder.mkdir()
-    assert subprocess.run([sys.executable, "-c", script, str(folder.folder)], check=False).returncode == -9
-    assert len([*(folder.folder / "incoming").iterdir()]) == 1
+    folder.root.mkdir(mode=0o700, parents=True)
+    assert subprocess.run([sys.executable, "-c", script, str(folder.root)], check=False).returncode == -9
+    assert len([*(folder.root / "incoming").iterdir()]) == 1
     assert folder.names() == []
     with pytest.raises(StackError, match=r"Expected a backup in .*, found none"):
         folder.read()
     name = write(folder, b"whole")
-    assert [*(folder.folder / "incoming").iterdir()] == []
+    assert [*(folder.root / "incoming").iterdir()] == []
     assert [*folder.verify(folder.read(name)[1])] == []
 
 
@@ -123,19 +130,19 @@ def test_two_do_not_write_to_one_folder_at_a_time(folder: BackupFolder) -> None:
 
 def test_the_oldest_go_with_the_files_that_no_other_needs(folder: BackupFolder) -> None:
     first, second, third = write(folder, b"old", b"kept"), write(folder, b"kept"), write(folder, b"new")
-    removed, freed = folder.keep_newest(2)
-    assert (removed, folder.names()) == ([first], [second, third])
-    assert freed > 0
+    pruned = folder.keep_newest(2, OURS)
+    assert (pruned.removed, folder.names()) == ([first], [second, third])
+    assert pruned.freed > 0
     assert [fault for name in folder.names() for fault in folder.verify(folder.read(name)[1])] == []
-    old = Blobs(folder.folder).add([b"old"])  # made anew now: it had gone
-    folder.keep_newest(2)
+    old = Blobs(folder.root).add([b"old"])  # made anew now: it had gone
+    folder.keep_newest(2, OURS)
     assert not folder.blobs.has(old)
 
 
 def test_nothing_is_removed_while_a_backup_is_taken(folder: BackupFolder) -> None:
     first, second = write(folder, b"old"), write(folder, b"new")
     with folder.written(), pytest.raises(StackError, match="Another backup is being taken"):
-        folder.keep_newest(1)
+        folder.keep_newest(1, OURS)
     assert folder.names() == [first, second]
 
 
@@ -166,12 +173,13 @@ def test_a_hostile_manifest_is_refused(folder: BackupFolder, values: dict[str, o
 def test_a_backup_of_a_newer_form_says_which_release_made_it(folder: BackupFolder) -> None:
     name = write(folder, b"x")
     change(folder, name, format=FORMAT + 1, release="9.0.0", more="fields")
-    with pytest.raises(StackError, match=r"found 2 in .*release '9\.0\.0' has made"):
+    with pytest.raises(StackError, match=rf"found {FORMAT + 1} in .*release '9\.0\.0' has made"):
         folder.read(name)
 
 
 def test_what_does_not_fit_on_the_disk_is_told(folder: BackupFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """No disk is filled here: the kernel's answer is made up. tests/chaos fills one."""
+    folder.root.mkdir(mode=0o700, parents=True)
     folder.blobs.prepare()
 
     def full(*_: object) -> object:
@@ -186,3 +194,127 @@ def test_moments_of_one_second_have_names_of_their_own(folder: BackupFolder) -> 
     names = [write(folder, b"x") for _ in range(3)]
     assert len({*names}) == 3
     assert folder.free_moment() > datetime.strptime(names[-1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def test_those_of_other_stacks_and_of_none_stay(folder: BackupFolder) -> None:
+    unknown, theirs = write(folder, b"1", stack=None), write(folder, b"2", stack=OTHER)
+    first, second = write(folder, b"3"), write(folder, b"4")
+    pruned = folder.keep_newest(1, OURS)
+    assert (pruned.removed, pruned.others) == ([first], 2)
+    assert folder.names() == [unknown, theirs, second]
+    assert [fault for name in folder.names() for fault in folder.verify(folder.read(name)[1])] == []
+    assert folder.newest_of_each_stack() == {OTHER: theirs, OURS: second}
+
+
+def test_a_stack_has_one_id_from_its_first_backup_on(tmp_path: Path) -> None:
+    settings = StackSettings(state_dir=tmp_path)
+    assert find_stack_id(settings) is None
+    made = ensure_stack_id(settings)
+    assert ensure_stack_id(settings) == find_stack_id(settings) == made
+    (tmp_path / "stack-id").write_text("../..")
+    with pytest.raises(StackError, match="Expected 32 hex digits"):
+        ensure_stack_id(settings)
+
+
+def test_backups_of_a_folder_of_earlier_releases_stay_where_they_are_and_more_come_there(tmp_path: Path) -> None:
+    with tarfile.open(RELEASE) as tar:
+        tar.extractall(tmp_path, filter="data")
+    folder = BackupFolder(tmp_path / "backup")
+    assert folder.root == folder.folder
+    (name,) = folder.names()
+    _, read = folder.read()
+    assert (read.format, read.stack) == (1, None)
+    assert [*folder.verify(read)] == []
+    for path in folder.root.iterdir():  # as a backup has made them
+        path.chmod(0o700)
+    second = write(folder, b"new")
+    assert folder.keep_newest(1, OURS).others == 1
+    assert BackupFolder(folder.folder).names() == [name, second]
+    assert [*folder.verify(read)] == []
+
+
+def test_a_folder_that_others_use_keeps_its_mode_and_the_backup_in_it_is_private(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "backups").mkdir()  # of somebody else
+    folder = BackupFolder(shared)
+    name = write(folder, b"x")
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
+    assert folder.root.parent == shared
+    assert stat.S_IMODE(folder.root.stat().st_mode) == 0o700
+    assert [*(shared / "backups").iterdir()] == []
+    assert BackupFolder(shared).names() == BackupFolder(folder.root).names() == [name]
+
+
+@pytest.mark.parametrize("place", ["", "incoming", "blobs", "backups"])
+def test_a_link_in_the_place_of_a_folder_is_refused_and_nothing_behind_it_goes(tmp_path: Path, place: str) -> None:
+    victim = tmp_path / "victim"
+    (victim / "ab").mkdir(parents=True)
+    victim.chmod(0o700)
+    kept = [victim / ("c" * 32), victim / "ab" / ("ab" * 32)]
+    for path in kept:
+        path.write_text("of somebody else")
+    folder = BackupFolder(tmp_path / "backups")
+    (folder.root / place).parent.mkdir(mode=0o700, parents=True)
+    (folder.root / place).symlink_to(victim)
+    with pytest.raises(StackError, match=r"Expected a folder of backups at .*, found a link"):
+        write(folder, b"x")
+    assert [path for path in kept if not path.exists()] == []
+
+
+def test_a_lock_that_is_a_link_makes_no_file_elsewhere(tmp_path: Path) -> None:
+    folder = BackupFolder(tmp_path / "backups")
+    folder.root.mkdir(mode=0o700, parents=True)
+    (folder.root / "lock").symlink_to(tmp_path / "made")
+    with pytest.raises(StackError, match="Expected a folder for backups"):
+        write(folder, b"x")
+    assert not (tmp_path / "made").exists()
+
+
+def test_files_behind_a_link_among_the_files_stay_and_none_comes_there(folder: BackupFolder, tmp_path: Path) -> None:
+    write(folder, b"1")
+    blob = folder.blobs.add([b"to be linked"])
+    place = folder.blobs.path(blob).parent
+    victim = tmp_path / "victim"
+    place.rename(victim)
+    (victim / (place.name + "e" * 62)).touch()
+    place.symlink_to(victim)
+    before = {*victim.iterdir()}
+    (victim / blob.sha256).unlink()
+    with pytest.raises(StackError, match="found a link"):
+        folder.blobs.add([b"to be linked"])
+    folder.keep_newest(1, OURS)
+    assert before - {*victim.iterdir()} == {victim / blob.sha256}
+
+
+@pytest.mark.parametrize("place", ["", "incoming", "blobs", "backups"])
+def test_a_folder_that_others_read_or_own_is_refused_as_it_is(folder: BackupFolder, place: str) -> None:
+    write(folder, b"x")
+    path = folder.root / place
+    path.chmod(0o755)
+    with pytest.raises(StackError, match=r"open to its owner alone, found mode 0755. `chmod 700"):
+        write(folder, b"x")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755
+    if os.geteuid() == 0:  # only root gives a folder away
+        path.chmod(0o700)
+        os.chown(path, 12345, 12345)
+        with pytest.raises(StackError, match="to be yours, found one of user 12345"):
+            write(folder, b"x")
+
+
+@pytest.mark.parametrize("name", ["README", "20260101", "2026011T010101Z", "99999999T999999Z", "20260101T010101Z.old"])
+def test_a_file_that_is_named_otherwise_is_no_backup(folder: BackupFolder, name: str) -> None:
+    written = write(folder, b"x")
+    (folder.root / "backups" / f"{name}.json").write_text("{}")
+    assert folder.names() == [written]
+    assert folder.read()[0] == written
+    assert write(folder, b"y") > written
+
+
+def test_a_manifest_under_another_name_is_refused(folder: BackupFolder) -> None:
+    name = write(folder, b"x")
+    path = folder.root / "backups" / f"{name}.json"
+    path.rename(path.with_name("20990101T000000Z.json"))
+    with pytest.raises(StackError, match=r"what is none: it was taken at"):
+        folder.read()

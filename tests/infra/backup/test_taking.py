@@ -154,7 +154,7 @@ def test_a_backup_killed_at_any_moment_is_none_or_whole_and_the_next_one_is_whol
     stack: StackSettings, tmp_path: Path
 ) -> None:
     """Each time a little later in its course, with new objects to keep."""
-    folder = BackupFolder(tmp_path / "backups")
+    folder, store = BackupFolder(tmp_path / "backups"), ObjectStore("runs")
     command = [sys.executable, "-m", "studio", "backup", str(folder.folder)]
     began = time.monotonic()
     subprocess.run(command, check=True, capture_output=True)
@@ -166,13 +166,13 @@ def test_a_backup_killed_at_any_moment_is_none_or_whole_and_the_next_one_is_whol
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             time.sleep(whole * share)
             process.send_signal(signal.SIGKILL)
+        store.delete(FENCE)  # the next one would be killed while it waits for that
         for name in folder.names():
             assert [*folder.verify(folder.read(name)[1])] == []
         print(f"backup | killed after {whole * share:.1f} s | {len(folder.names()) - len(before)} more", flush=True)
-    store = ObjectStore("runs")
     _, manifest = take(stack, folder.folder, quietly)
     assert [*folder.verify(manifest)] == []
     assert not store.exists(FENCE)
-    eventually(lambda: not [*(folder.folder / "incoming").iterdir()], "what was half-written is gone", 5)
+    eventually(lambda: not [*(folder.root / "incoming").iterdir()], "what was half-written is gone", 5)
     keys = {entry.key for entry in folder.objects(manifest)}
     assert {f"killed/{share}/{number}" for share in (0.3, 0.95) for number in range(20)} <= keys

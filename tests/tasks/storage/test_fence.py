@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.storage import fence
-from tasks.storage.object_names import CHANGES
+from tasks.storage.object_names import CHANGES, FENCE
 from tasks.storage.object_store import ListedObject
 from tasks.storage.s3_client import StorageError
 
@@ -19,16 +19,36 @@ class Store:
 
     def __init__(self) -> None:
         self.now, self.is_away = datetime(2026, 1, 1, tzinfo=UTC), False
-        self.written: dict[str, datetime] = {}
+        self.written: dict[str, tuple[bytes, datetime]] = {}
 
-    def put(self, key: str, _: bytes) -> None:
+    def put(self, key: str, body: bytes) -> None:
         if self.is_away:
             raise StorageError("away")
-        self.written[key] = self.now
+        self.written[key] = body, self.now
+
+    def replace(self, key: str, body: bytes, etag: str | None) -> bool:
+        present = self.get_tagged(key)
+        if etag != (present and present[1]):
+            return False
+        self.put(key, body)
+        return True
+
+    def get_tagged(self, key: str) -> tuple[bytes, str] | None:
+        if self.is_away:
+            raise StorageError("away")
+        body, _ = self.written.get(key, (None, None))
+        return None if body is None else (body, body.hex())
 
     def delete(self, *keys: str) -> None:
         for key in keys:
             self.written.pop(key, None)
+
+    def delete_content(self, key: str, etag: str) -> bool:
+        present = self.get_tagged(key)
+        if present is None or present[1] != etag:
+            return False
+        self.delete(key)
+        return True
 
     def keys(self, prefix: str) -> list[str]:
         return [key for key in self.written if key.startswith(prefix)]
@@ -37,8 +57,10 @@ class Store:
         return f"s3://runs/{key}"
 
     def find(self, key: str) -> ListedObject | None:
-        at = self.written.get(key)
-        return ListedObject(key, 0, "", (self.now - at).total_seconds(), at) if at else None
+        if key not in self.written:
+            return None
+        body, at = self.written[key]
+        return ListedObject(key, len(body), body.hex(), (self.now - at).total_seconds(), at)
 
 
 @pytest.fixture
@@ -72,6 +94,7 @@ def test_a_store_that_was_away_for_most_of_a_minute_makes_the_backup_fail(
         store.is_away = True
         with pytest.raises(StorageError, match="found it away for most of a minute"):
             require_unbroken()
+        store.is_away = False
 
 
 def test_a_change_under_way_takes_the_fence_down_again(store: Store) -> None:
@@ -79,3 +102,37 @@ def test_a_change_under_way_takes_the_fence_down_again(store: Store) -> None:
     with pytest.raises(StorageError, match="found flow run run"), fence.fence(lambda _: True, 0):
         pytest.fail("it was put up")
     assert [*store.written] == [f"{CHANGES}run"]
+
+
+def test_a_second_backup_waits_for_the_first_whose_fence_stays(store: Store) -> None:
+    with fence.fence(lambda _: False, 0) as require_unbroken:
+        with pytest.raises(StorageError, match="found the fence of one"), fence.fence(lambda _: False, 0):
+            pytest.fail("it was put up")
+        assert fence._stands()
+        require_unbroken()
+    with fence.fence(lambda _: False, 0):
+        assert fence._stands()
+    assert store.written == {}
+
+
+def test_a_backup_takes_the_place_of_one_that_was_killed_and_keeps_it(store: Store) -> None:
+    with fence.fence(lambda _: False, 0) as require_unbroken:
+        store.now += timedelta(seconds=fence.TTL_S)  # the first was asleep
+        with fence.fence(lambda _: False, 0) as second:
+            with pytest.raises(StorageError, match=r"found it gone, or that of another.*Take the backup again"):
+                require_unbroken()
+            second()
+        assert store.written == {}
+
+
+def test_the_end_of_a_backup_that_lost_its_fence_leaves_that_of_another(store: Store) -> None:
+    with fence.fence(lambda _: False, 0):
+        store.put(FENCE, b"another")
+    assert [*store.written] == [FENCE]
+
+
+def test_a_fence_that_somebody_removed_makes_the_backup_fail(store: Store) -> None:
+    with fence.fence(lambda _: False, 0) as require_unbroken:
+        store.delete(FENCE)
+        with pytest.raises(StorageError, match="found it gone"):
+            require_unbroken()
