@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from infra import layout, stack, supervisord
-from infra.backup import databases, objects, state_files
+from infra.backup import databases, last_backup, objects, state_files
 from infra.backup.data_services import data_services
 from infra.backup.manifests import BackupFolder, Manifest
 from infra.command_errors import StackError
@@ -50,6 +50,7 @@ def restore(settings: StackSettings, folder: Path, name: str | None, say: Echo) 
             say(f"  database {database}: {blob.size / 1e6:.1f} MB")
         _restore_objects(settings, source, manifest, say)
     layout.write(settings, layout.Layout(layout=manifest.layout, release=manifest.release, servers=manifest.servers))
+    last_backup.write(settings, name, source.folder, manifest.taken)  # what is here now is in it
     (settings.state_dir / layout.RESTORING).unlink()
     return manifest
 

@@ -18,6 +18,7 @@ LEFT = frozenset(
     (
         *("postgres", "postgres.partial", "s3", "weed", "s3.json", "services", "supervisord.conf", "supervisord.pid"),
         *("logs", "scratch", "ultralytics", "env", "registered.json", "mlflow-users.ini", "restoring", "layout.json"),
+        "last-backup.json",
     )
 )
 _OF_TRITON = "triton-"
