@@ -138,8 +138,11 @@ def s3_errors(doing: str) -> Iterator[None]:
 
 
 def _advice(error: Exception) -> str:
-    if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchBucket":
+    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else None
+    if code == "NoSuchBucket":
         return "Expected that bucket to be there: make it, or name another."
+    if code == "RequestTimeTooSkewed":
+        return "Set the clock of this machine by NTP (`timedatectl`), as that of the store is; then retry this run."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "Make room on this disk, or let STUDIO_SCRATCH_DIR name a folder on a larger one."
     return "Check AWS_ENDPOINT_URL and the keys; `studio status` shows the local object store."
