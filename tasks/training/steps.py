@@ -248,4 +248,4 @@ def _events_of(job: Job, kind: type[Event]) -> tuple[list[Event], Failure | None
 
 def _reason(failure: Failure | None, folder: Path) -> str:
     reason = failure.reason if failure else "its process ended without a word"
-    return f"{reason} There is no room in {folder}: {MAKE_ROOM}" if is_on_full_disk(folder) else reason
+    return f"{reason} There is no room in {folder}. {MAKE_ROOM}" if is_on_full_disk(folder) else reason
