@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from infra.accounts.permissions import Part
 from infra.accounts.visitors import CHECK
 from infra.door import Door, refusal_of
+from infra.event_times import use_the_servers_clock
 from infra.notification_delivery import beside_others
 from infra.patrol import EVERY_S, patrol
 from infra.prefect_visitors import UnderPrefix, Visitors
@@ -44,6 +45,7 @@ async def answer_to_database(request: Request, error: Exception) -> Response:
 def application() -> ASGIApp:
     """Return Prefect's application behind our door, and behind that of visitors if there is a front door."""
     describe_schema_errors(validation._VALIDATOR.VALIDATORS)  # noqa: SLF001 - Prefect has no other way in
+    use_the_servers_clock()
     actions.consumer = beside_others(actions.consumer)  # type: ignore[assignment]  # of a private class
     app: Any = create_app(final=True)
     app.api_app.add_exception_handler(DBAPIError, answer_to_database)

@@ -44,6 +44,7 @@ REMEMBERED = {  # beside the ports, from one `make up` to the next
     "review",
     "tritons",
     "metrics",
+    "backup_hours",
     *LIVE_LOG,
     *TRAINING,
     *PUBLIC,
@@ -120,6 +121,7 @@ class StackSettings(BaseSettings):
     prometheus_port: int = Field(9090, ge=1, le=65535)
     alertmanager_port: int = Field(9093, ge=1, le=65535)
     alert_sender_port: int = Field(9094, ge=1, le=65535, description="Passes alerts on to STUDIO_NOTIFY.")
+    backup_hours: float = Field(48, ge=0, description="Age from which on the last backup is too old; 0: none.")
     live_log_dir: Path | None = Field(
         None, description="Where a sample of the live predictions is kept for monitor-model; none: nowhere."
     )

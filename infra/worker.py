@@ -43,6 +43,17 @@ class DrainingWorker(ProcessWorker):
         """Take what waits, unless it is draining."""
         return [] if self.is_draining else await super().get_and_submit_flow_runs()
 
+    async def _submit_scheduled_flow_runs(self, flow_run_response: list[Any]) -> list[Any]:
+        """Leave a run alone whose process is still here, such as one that seemed dead while the server was away.
+
+        Prefect's worker ends with an error there, and nobody sees its other runs end. That process ends by itself once
+        it sees that the run was given away.
+        """
+        here = set(self.limiter.statistics().borrowers)
+        return await super()._submit_scheduled_flow_runs(
+            [entry for entry in flow_run_response if entry.flow_run.id not in here]
+        )
+
     @property
     def runs(self) -> int:
         """How many runs it has: those that begin, and those that have processes."""

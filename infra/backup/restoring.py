@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra import layout, stack, supervisord
-from infra.backup import databases, objects, state_files
+from infra.backup import databases, last_backup, objects, state_files
 from infra.backup.data_services import data_services
 from infra.backup.manifests import BackupFolder, Manifest
 from infra.command_errors import StackError
@@ -61,6 +61,7 @@ def restore(settings: StackSettings, folder: Path, name: str | None, say: Echo) 
         _restore_databases(settings, source, manifest, mark, say)
         _restore_objects(settings, source, manifest, say)
     layout.write(settings, layout.Layout(layout=manifest.layout, release=manifest.release, servers=manifest.servers))
+    last_backup.write(settings, name, source.folder, manifest.taken)  # what is here now is in it
     (settings.state_dir / layout.RESTORING).unlink()
     return manifest
 

@@ -19,7 +19,7 @@ LEFT = frozenset(
         "stack-id",
         *("postgres", "postgres.partial", "s3", "weed", "s3.json", "services", "supervisord.conf", "supervisord.pid"),
         *("logs", "scratch", "ultralytics", "env", "registered.json", "mlflow-users.ini", "restoring", "layout.json"),
-        *("rotation.json", "rotation.lock"),
+        *("rotation.json", "rotation.lock", "last-backup.json"),
     )
 )
 _OF_TRITON = "triton-"

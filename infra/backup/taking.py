@@ -20,7 +20,7 @@ from pathlib import Path
 from uuid import UUID
 
 from infra import layout
-from infra.backup import databases, objects, state_files
+from infra.backup import databases, last_backup, objects, state_files
 from infra.backup.manifests import FORMAT, BackupFolder, Manifest, ObjectEntry
 from infra.backup.stack_id import ensure_stack_id, find_stack_id
 from infra.command_errors import StackError
@@ -71,7 +71,9 @@ def take(
             require_unbroken()
             if at_work:
                 say(f"  rollouts and deletions waited for {time.monotonic() - began:.0f} s")
-        return target.write(manifest), manifest
+        name = target.write(manifest)
+        last_backup.write(settings, name, target.folder, manifest.taken)
+        return name, manifest
 
 
 def _earlier(target: BackupFolder, stack: str | None, say: Echo) -> dict[tuple[str, str, str | None], ObjectEntry]:

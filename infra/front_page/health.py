@@ -127,10 +127,20 @@ def _seen_now(figures: Figures) -> Iterable[Problem]:
     for place, share in _free_disk(figures).items():
         if share < LEAST_DISK:
             yield Problem(text=f"The disk of {place} has {share:.0%} left. Start clean-up, or add a disk.")
+    age, is_too_old = _backup_age(figures)
+    if age is not None and is_too_old:
+        yield Problem(text=f"The last backup is {format_value(age, 's')} old. Take one: `studio backup FOLDER`.")
     for queue, seconds in figures.by("studio_queue_oldest_wait_seconds").items():
         if queue not in _PATIENT and seconds > LONGEST_WAIT_S:
             waits = format_value(seconds, "s")
             yield Problem(text=f"A run of queue {queue} is due for {waits}. Start another worker.", level="warn")
+
+
+def _backup_age(figures: Figures) -> tuple[float | None, bool]:
+    """The age of the last backup in seconds, if there is one, and whether it is too old."""
+    taken, limit = (figures.one(f"studio_{name}_seconds") for name in ("last_backup_timestamp", "backup_limit"))
+    age = None if taken is None else max(0.0, time.time() - taken)
+    return age, age is not None and limit is not None and age > limit
 
 
 def _not_served(figures: Figures) -> dict[str, float]:
@@ -203,6 +213,10 @@ def _machine(figures: Figures) -> list[Fact]:
     for place, share in _free_disk(figures).items():
         text = f"{share:.0%}, {format_value(free[place], 'bytes')}"
         facts.append(Fact(name=f"Disk of {place} that is free", value=text, level="bad" if share < LEAST_DISK else ""))
+    if figures.by(UP).get("backup"):
+        age, is_too_old = _backup_age(figures)
+        text = "none is known" if age is None else f"{format_value(age, 's')} old"
+        facts.append(Fact(name="Last backup", value=text, level="bad" if is_too_old else ""))
     used, total = (figures.by(f"studio_gpu_memory{name}_bytes") for name in ("_used", ""))
     busy = figures.by("studio_gpu_busy_ratio")
     facts += [

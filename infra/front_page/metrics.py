@@ -13,6 +13,7 @@ from infra.door import refusal_of
 from infra.front_page.access import given_password
 from infra.front_page.runs import FLOWS
 from infra.metrics.activity import Activity
+from infra.metrics.backup_source import BackupSource
 from infra.metrics.certificate_source import CertificateSource
 from infra.metrics.exposition import CONTENT_TYPE, Exposition, Source
 from infra.metrics.live_source import LiveSource
@@ -29,7 +30,7 @@ POSTGRES = "STUDIO_METRICS_POSTGRES_URL"
 
 def exposition(live: LiveSource) -> Exposition:
     """Return the metrics of the page and of the services in the environment; asks none of them yet."""
-    activity = Activity()
+    activity, settings = Activity(), StackSettings.load()
     queues = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
     sources: list[Source] = [
         PrefectSource(FLOWS, list(queues), activity),
@@ -37,7 +38,8 @@ def exposition(live: LiveSource) -> Exposition:
         TritonSource(),
         StoreSource(),
         live,
-        MachineSource(_places()),
+        MachineSource(_places(settings)),
+        BackupSource(settings),
     ]
     if database := os.environ.get(POSTGRES):
         sources.append(PostgresSource(database))
@@ -46,8 +48,7 @@ def exposition(live: LiveSource) -> Exposition:
     return Exposition(sources)
 
 
-def _places() -> dict[str, Path]:
-    settings = StackSettings.load()
+def _places(settings: StackSettings) -> dict[str, Path]:
     places = {"state": settings.state_dir, "scratch": Settings().studio_scratch_dir}
     return places if settings.is_elsewhere("AWS_ENDPOINT_URL") else places | {"store": settings.state_dir / "s3"}
 

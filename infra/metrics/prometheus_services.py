@@ -129,6 +129,8 @@ def _alertmanager_configuration(settings: StackSettings) -> dict[str, Any]:
             "group_wait": "10s",
             "group_interval": "1m",
             "repeat_interval": "12h",
+            # Alertmanager forgets after these 120 h whom it has told.
+            "routes": [{"matchers": ['alertname="NeverBackedUp"'], "repeat_interval": "120h"}],
         },
         "receivers": [{"name": "studio", "webhook_configs": [webhook]}],
     }

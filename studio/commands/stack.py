@@ -81,17 +81,20 @@ def down(as_json: AsJson = False) -> None:
 
 
 def status(as_json: AsJson = False) -> None:
-    """Each service, its address and its health; exit code 1 if one is not well."""
+    """Each service, its address and its health, and the last backup; exit code 1 if a service is not well."""
     from infra import stack
+    from infra.backup import last_backup
 
     settings = stack.load_settings()
     rows = stack.describe_services(settings)
     if as_json:
-        print_json({"services": rows})
+        last = last_backup.read(settings)
+        print_json({"services": rows, "last_backup": last and last.model_dump(mode="json")})
     else:
         columns = ("service", "health", "address", "process")  # the last ones need not fit
         print_table(columns, [[row[column] for column in columns] for row in rows])
         OUT.print(f"logs: {settings.state_dir / 'logs'}", markup=False)
+        OUT.print(f"last backup: {last_backup.describe(settings)}", markup=False)
     if any(row["health"] not in {"well", ""} for row in rows):
         if not as_json:
             OUT.print("`studio up` starts what is down")

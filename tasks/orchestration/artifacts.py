@@ -1,23 +1,55 @@
-"""Artifacts of a run in the Prefect UI: Markdown, links and progress bars."""
+"""Artifacts of a run in the Prefect UI: Markdown, links and progress bars.
+
+What has done its work waits for a server that is away for minutes, rather than fail for a link.
+"""
 
 import contextlib
 import time
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_progress_artifact
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from tasks.orchestration.prefect_client import fail_fast_client
+from tasks.orchestration.prefect_client import fail_fast_client, server_errors
+from tasks.orchestration.step import SERVICE_RESTART
 
 
 def show_markdown(key: str, markdown: str, description: str | None = None) -> None:
-    """Attach a page of markdown to the run."""
-    create_markdown_artifact(markdown, key=key, description=description)
+    """Attach a page of markdown to the run.
+
+    Raises:
+        StudioError: Prefect's server does not answer, or refuses it.
+    """
+    _attach(create_markdown_artifact, markdown, key=key, description=description)
 
 
 def show_link(key: str, link: str, text: str) -> None:
-    """Attach a link to the run."""
-    create_link_artifact(link, link_text=text, key=key)
+    """Attach a link to the run.
+
+    Raises:
+        StudioError: Prefect's server does not answer, or refuses it.
+    """
+    _attach(create_link_artifact, link, link_text=text, key=key)
+
+
+def show_progress(description: str, key: str | None = None) -> UUID:
+    """Attach a progress bar to the run, at 0; returns its id.
+
+    Raises:
+        StudioError: Prefect's server does not answer, or refuses it.
+    """
+    made: UUID = _attach(create_progress_artifact, 0.0, key=key, description=description)
+    return made
+
+
+def _attach(create: Callable[..., Any], content: object, **about: str | None) -> Any:  # noqa: ANN401 - types of Prefect
+    def once() -> Any:  # noqa: ANN401
+        with server_errors():
+            return create(content, **about)
+
+    return SERVICE_RESTART.call(once)
 
 
 class UpdatedPage:
@@ -50,7 +82,7 @@ class RunProgress:
         self._unit = unit
         self._start = time.monotonic()
         self._first_share: float | None = None
-        self._artifact: UUID = create_progress_artifact(0.0, description="Getting ready")  # type: ignore[assignment]
+        self._artifact = show_progress("Getting ready")
 
     def __call__(self, share: float, done: int) -> None:
         """Show the share (0 to 1) of all the work, and how many units were done since the start; never raises."""

@@ -16,6 +16,7 @@ from prefect.states import Cancelled as CancelledState
 from prefect.states import Completed, Failed
 
 from tasks.errors import REFUSED, Cancelled, StudioError, Superseded
+from tasks.files import MAKE_ROOM, is_full_disk
 from tasks.log_lines import run_context
 from tasks.orchestration import events
 from tasks.orchestration.current_run import flow_run_id, log_step
@@ -34,7 +35,7 @@ ENGINE_NOISE_FILTER = EngineNoiseFilter()
 
 
 def fail_flow_with_message(story: Callable[P, State]) -> Callable[P, State]:
-    """Return the flow so that a StudioError ends it Failed; its message is also the last line of the log.
+    """Return the flow so that a StudioError or a full disk ends it Failed; its message is also the log's last line.
 
     If a person said no, it ends Refused. If another process has taken the run over, this one ends and sets no state. A
     suspended run stays suspended.
@@ -61,6 +62,10 @@ def _end_with_message(story: Callable[P, State], *args: P.args, **kwargs: P.kwar
             state = CancelledState(name=REFUSED, message=str(error))
         else:
             state = Failed(name=error.failed_name, message=str(error))
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        state = Failed(message=f"{error}. {MAKE_ROOM}")
     except Pause:
         log_step("suspended: this process ends, and what it kept is there when the run is resumed")
         atexit.register(_emit_left_event, flow_run_id(), str(runtime.flow_run.flow_name))

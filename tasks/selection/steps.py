@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import expected_found_fix
+from tasks.files import MAKE_ROOM
 from tasks.inference.media_inputs import MediaStore
 from tasks.inference.results.summary import WARNING, Failure
 from tasks.inference.usable_images import read_usable_image
@@ -43,9 +44,8 @@ def fetch_images(sources: Sequence[MediaSource], folder: Path) -> tuple[list[Fet
         with ThreadPoolExecutor(TRANSFERS) as pool:
             found = list(pool.map(fetch, range(len(sources))))
     except OSError as error:
-        fix = "Make room on this disk, or let STUDIO_SCRATCH_DIR name a folder on a larger one."
         raise StorageError(
-            expected_found_fix("to write the images into the scratch folder", str(error), fix)
+            expected_found_fix("to write the images into the scratch folder", str(error), MAKE_ROOM)
         ) from error
     images = [each for each in found if isinstance(each, FetchedImage)]
     return images, [each for each in found if isinstance(each, Failure)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
-from tasks.files import write_atomically
+from tasks.files import MAKE_ROOM, write_atomically
 from tasks.storage.object_names import S3Uri
 from tasks.storage.s3_client import StorageError, is_missing, obstore_for, retry_while_unavailable, status_of
 
@@ -85,8 +85,7 @@ def download(stored: ObjectVersion, path: Path) -> None:
     total, _, free = shutil.disk_usage(path.parent)
     if stored.size + MIN_FREE_BYTES > free:
         full = StorageError(
-            f"Expected {stored.size + MIN_FREE_BYTES:,} bytes free for {stored.name}, found {free:,}. Make room on "
-            f"this disk, or let STUDIO_SCRATCH_DIR name a folder on a larger one."
+            f"Expected {stored.size + MIN_FREE_BYTES:,} bytes free for {stored.name}, found {free:,}. {MAKE_ROOM}"
         )
         full.transient = stored.size + MIN_FREE_BYTES <= total
         raise full

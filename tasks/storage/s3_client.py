@@ -1,7 +1,6 @@
 """Clients of the object store, and the meaning of its errors."""
 
 import contextlib
-import errno
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from tasks.errors import StudioError
+from tasks.files import MAKE_ROOM, is_full_disk
 from tasks.orchestration.retries import RetryPolicy
 from tasks.settings import Settings
 
@@ -138,10 +138,13 @@ def s3_errors(doing: str) -> Iterator[None]:
 
 
 def _advice(error: Exception) -> str:
-    if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchBucket":
+    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else None
+    if code == "NoSuchBucket":
         return "Expected that bucket to be there: make it, or name another."
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "Make room on this disk, or let STUDIO_SCRATCH_DIR name a folder on a larger one."
+    if code == "RequestTimeTooSkewed":
+        return "Set the clock of this machine by NTP (`timedatectl`), as that of the store is; then retry this run."
+    if isinstance(error, OSError) and is_full_disk(error):
+        return MAKE_ROOM
     return "Check AWS_ENDPOINT_URL and the keys; `studio status` shows the local object store."
 
 

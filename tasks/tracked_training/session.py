@@ -140,11 +140,12 @@ class TrackedRun:
         log_step("training %d epochs on %d images", session.training.epochs, dataset.images["train"])
         with live_metrics.system_metrics(self.run_id):
             model = training_steps.train(job, session.checkpoints, listeners, owner)
-        epoch_logger.flush()
         # Hours of training outlive a registry that is down.
         upload_file(model.weights, Bucket.RUNS, f"{flow_run_id()}/best.pt")
-        runs.log_training(self.run_id, model)
         runs.log_artifact(self.run_id, merge_steps.write_sample(dataset, session.folder))
+        # What is logged once only comes after what has waited for MLflow.
+        epoch_logger.flush()
+        runs.log_training(self.run_id, model)
         owner()
         return model
 

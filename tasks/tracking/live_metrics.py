@@ -13,6 +13,7 @@ from tasks.training.events import EpochResult
 
 WAIT_S = 15.0
 WAIT_WHILE_DOWN_S = 1.0
+FLUSH_S = 45.0  # a request that an outage has swallowed takes 30 s to fail
 SAMPLE_S = 10.0
 RESTART_S = 20.0
 EPOCH_MARKER_METRIC = "epoch_seconds"  # the metric that every logged epoch has
@@ -22,7 +23,7 @@ class EpochLogger:
     """Logs each epoch into one run as step `epoch.number`, each step once, also after an outage or a resume.
 
     Epochs that MLflow does not take wait and are logged in order later. A call takes at most 15 s, and 1 s while MLflow
-    is known to be down; the request goes on beside the training.
+    is known to be down; the request goes on beside the training. `flush` takes at most 45 s.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -44,7 +45,7 @@ class EpochLogger:
 
     def flush(self) -> None:
         """Try once more to log what waits; logs how much is lost if that fails."""
-        self._send(WAIT_S)
+        self._send(FLUSH_S)
         if self._waiting:
             logger().warning("%d epochs could not be logged to MLflow run %s", len(self._waiting), self._run_id)
 

@@ -2,13 +2,11 @@
 
 import contextlib
 from collections.abc import Mapping
-from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import create_progress_artifact
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from tasks.orchestration.artifacts import format_duration
+from tasks.orchestration.artifacts import format_duration, show_progress
 from tasks.orchestration.prefect_client import fail_fast_client
 from tasks.training.events import EpochResult
 
@@ -17,7 +15,7 @@ class EpochProgress:
     """Shows each epoch: a progress bar in the UI and one line in the log."""
 
     def __init__(self, key: str) -> None:
-        self._artifact: UUID = create_progress_artifact(0.0, key=key, description="Getting ready")  # type: ignore[assignment]
+        self._artifact = show_progress("Getting ready", key)
         self._seconds: list[float] = []
 
     def __call__(self, epoch: EpochResult) -> None:

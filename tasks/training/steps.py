@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from prefect import get_run_logger
 
 from tasks.errors import StudioError
+from tasks.files import MAKE_ROOM, is_on_full_disk
 from tasks.orchestration.step import retried_step, step
 from tasks.parameters import TrainingParams
 from tasks.training.base_models import require_official
@@ -97,7 +98,7 @@ def run_smoke_test(job: TrainingJob, training: TrainingParams) -> TrainedModel:
     )
     if not models:
         raise TrainingError(
-            f"The rehearsal on a few images failed, so the training was not begun: {_reason(failure)} "
+            f"The rehearsal on a few images failed, so the training was not begun: {_reason(failure, job.folder)} "
             f"(training.rehearse = false goes without a rehearsal.)"
         )
     return models[0]
@@ -133,8 +134,8 @@ def train(
         again = next_attempt(attempt, failure, outcome.epochs, devices) if failure else None
         if again is None:
             log.error("the end of its output:\n%s", failure.output if failure else "")
-            raise TrainingError(f"The training stopped: {_reason(failure)}")
-        log.warning("%s The training goes on with batch %d.", _reason(failure), again.batch)
+            raise TrainingError(f"The training stopped: {_reason(failure, job.folder)}")
+        log.warning("%s The training goes on with batch %d.", _reason(failure, job.folder), again.batch)
         attempt = again
 
 
@@ -208,7 +209,7 @@ def evaluate(subjects: Sequence[EvaluationTarget], task: str, training: Training
     )
     scores, failure = _events_of(job, Scores)
     if len(scores) < len(subjects):
-        raise TrainingError(f"{subjects[len(scores)].weights.name} could not be evaluated: {_reason(failure)}")
+        raise TrainingError(f"{subjects[len(scores)].weights.name} could not be evaluated: {_reason(failure, folder)}")
     return scores
 
 
@@ -234,7 +235,7 @@ def predict_reference(
     )
     scores, failure = _events_of(job, Scores)
     if len(scores) < 2:
-        raise TrainingError(f"{weights.name} gave no predictions for comparison: {_reason(failure)}")
+        raise TrainingError(f"{weights.name} gave no predictions for comparison: {_reason(failure, folder)}")
     return PredictionStore(job.reference), scores[0], scores[1]
 
 
@@ -245,5 +246,6 @@ def _events_of(job: Job, kind: type[Event]) -> tuple[list[Event], Failure | None
     return [event for event in events if isinstance(event, kind)], failure
 
 
-def _reason(failure: Failure | None) -> str:
-    return failure.reason if failure else "its process ended without a word"
+def _reason(failure: Failure | None, folder: Path) -> str:
+    reason = failure.reason if failure else "its process ended without a word"
+    return f"{reason} There is no room in {folder}. {MAKE_ROOM}" if is_on_full_disk(folder) else reason

@@ -1,4 +1,4 @@
-"""A model that is served, with the next version of it."""
+"""An archive, and a model that is served, with the next version of it."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -17,6 +17,19 @@ def weights(stack: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     folder = tmp_path_factory.mktemp("weights")
     found = make_weights(folder)
     return found, make_sample(folder / "sample"), write_graph(found, folder / "graph", SIZE)
+
+
+@pytest.fixture(scope="session")
+def archive(stack: object, tmp_path_factory: pytest.TempPathFactory) -> str:  # noqa: ARG001
+    """A small valid archive in bucket datasets."""
+    import boto3
+
+    from infra import demo_data
+
+    plan = demo_data.ArchivePlan(name="outages.zip", classes=("circle", "square"), train=16, val=6, seed=1)
+    path = demo_data.write_archive(plan, tmp_path_factory.mktemp("archive"))
+    boto3.client("s3").upload_file(str(path), "datasets", plan.name)
+    return plan.name
 
 
 @pytest.fixture

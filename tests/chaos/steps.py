@@ -1,7 +1,7 @@
 """Flow runs on the stack's worker, as people and the kernel treat them."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 import psutil
@@ -63,6 +63,19 @@ def worker_of(run: UUID) -> psutil.Process:
     ancestors = {each for process in processes(run, "prefect.engine") for each in process.parents()}
     (worker,) = [each for each in ancestors if "infra.worker" in each.cmdline()]
     return worker
+
+
+@contextlib.contextmanager
+def without_workers(stack: StackSettings) -> Iterator[None]:
+    """Stop the workers of the stack in the block, for others in their place."""
+    names = [name for name in supervisord.states(stack) if supervisord.WORKER in name]
+    with supervisord.connect(stack) as supervisor:
+        for name in names:
+            supervisor.stopProcess(name)
+    yield
+    with supervisord.connect(stack) as supervisor:
+        for name in names:
+            supervisor.startProcess(name)
 
 
 def kill(stack: StackSettings, victim: str, run: UUID) -> None:

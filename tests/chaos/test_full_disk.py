@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[None]:
     """Mount a disk of this size over a folder; skips the test where we may not."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     command = ["/bin/mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(folder)]
     if subprocess.run(command, check=False).returncode:
         pytest.skip("only root mounts a disk")

@@ -163,13 +163,14 @@ def test_a_run_that_was_given_to_another_process_is_left_to_it(stack: StackSetti
     """A run that only seemed dead is retried: the first process sees it and ends without touching anything."""
     run = start("taken-over")
     until(lambda: reached(run, 1), "epoch 1")
-    first = processes(run)
+    first, worker = processes(run), worker_of(run)
     set_state(run, Scheduled())
     until(lambda: not any(process.is_running() for process in first), "the first process has ended")
     assert not read(run).state.is_final()  # type: ignore[union-attr]
     until(lambda: completed(run), "completed")
     assert carried_on_after(run)[0] >= 1
     assert_whole(run, "taken-over")
+    assert worker.is_running(), "who takes a run again that it still has goes on"
 
 
 @pytest.mark.heavy

@@ -14,14 +14,14 @@ import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
 
-from infra import demo_data, supervisord
+from infra import demo_data
 from infra.demo_data import ArchivePlan
 from infra.services import worker_command, worker_process_environment
 from infra.stack_settings import ROOT, StackSettings
 from infra.supervisord import STACK_ENV_VAR
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.prefect_client import patient_client
-from tests.chaos.steps import completed, log, processes, read, until
+from tests.chaos.steps import completed, log, processes, read, until, without_workers
 from tests.chaos.test_trainings import PLANS, carried_on_after, reached, start
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
@@ -47,20 +47,14 @@ class Workers:
 @pytest.fixture
 def workers(stack: StackSettings) -> Iterator[Workers]:
     """Workers of the test in the place of the stack's."""
-    names = [name for name in supervisord.states(stack) if supervisord.WORKER in name]
-    with supervisord.connect(stack) as supervisor:
-        for name in names:
-            supervisor.stopProcess(name)
-    found = Workers(stack)
-    yield found
-    for worker in found.started:
-        if worker.poll() is None:
-            for process in [*worker.children(recursive=True), worker]:
-                process.kill()
-            worker.wait()
-    with supervisord.connect(stack) as supervisor:
-        for name in names:
-            supervisor.startProcess(name)
+    with without_workers(stack):
+        found = Workers(stack)
+        yield found
+        for worker in found.started:
+            if worker.poll() is None:
+                for process in [*worker.children(recursive=True), worker]:
+                    process.kill()
+                worker.wait()
 
 
 @pytest.fixture(scope="module", autouse=True)

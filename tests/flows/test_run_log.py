@@ -1,5 +1,8 @@
 """What a person reads in the log of a run that could not do its work."""
 
+import errno
+import os
+
 import pytest
 from prefect import flow, task
 from prefect.client.schemas.objects import State
@@ -34,6 +37,13 @@ def try_again() -> State:
 
 @flow
 @outcome.fail_flow_with_message
+def fill_the_disk() -> State:
+    """A disk that has no room."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "merged.jpg")
+
+
+@flow
+@outcome.fail_flow_with_message
 def stumble() -> State:
     """A defect of ours."""
     raise ZeroDivisionError("a defect")
@@ -55,6 +65,12 @@ def test_a_retry_of_a_step_is_logged_in_words() -> None:
         "Expected an answer of the store, found none. Attempt 1 of 1 follows immediately.",
         "Completed: it answered",
     ]
+
+
+def test_a_full_disk_is_logged_with_what_to_do_and_without_a_traceback() -> None:
+    state = fill_the_disk(return_state=True)
+    assert "No space left on device: 'merged.jpg'. Make room on this disk" in str(state.message)
+    assert "Traceback" not in "".join(run_log(state, "Make room"))
 
 
 def test_a_defect_is_logged_with_its_traceback() -> None:

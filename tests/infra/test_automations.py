@@ -182,8 +182,8 @@ def quick(client: SyncPrefectClient, runs: dict[str, UUID]) -> Iterator[None]:
         client.request("DELETE", f"/automations/{automation}")  # type: ignore[arg-type]
 
 
-def take(client: SyncPrefectClient, run: UUID, flow: str, step: str) -> None:
-    """What a worker or a process tells the server."""
+def take(client: SyncPrefectClient, run: UUID, flow: str, step: str, ahead: timedelta = timedelta()) -> None:
+    """What a worker or a process tells the server, whose clock may be ahead of the server's."""
     if step in TYPES:
         later: State[Any] = State(type=TYPES[step], name=step)
         later.state_details = StateDetails(
@@ -193,7 +193,7 @@ def take(client: SyncPrefectClient, run: UUID, flow: str, step: str) -> None:
         return
     event = {
         "id": str(uuid4()),
-        "occurred": datetime.now(UTC).isoformat(),
+        "occurred": (datetime.now(UTC) + ahead).isoformat(),
         "event": step,
         "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
         "related": [of_flow(flow)],
@@ -274,3 +274,25 @@ def test_a_run_that_changes_while_it_is_announced_is_let_alone(
     assert len(events) == 2
     time.sleep(1.5 * SHORTEST_S)
     assert client.read_flow_run(run).state_name == "Suspended"
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures("quick")
+def test_a_machine_with_a_wrong_clock_loses_no_run_that_lives_and_hides_none_that_died(
+    client: SyncPrefectClient, runs: dict[str, UUID]
+) -> None:
+    clocks = {"died later": timedelta(hours=-1), "a training died": timedelta(hours=1)}
+    flows = {name: STOPPED[name][0] for name in clocks}
+    for name, flow in flows.items():
+        for step in ("Pending", "Running"):
+            take(client, runs[name], flow, step)
+
+    def states() -> set[str | None]:
+        return {client.read_flow_run(runs[name]).state_name for name in clocks}
+
+    for _ in range(8):  # over more than twice the time without one
+        for name, ahead in clocks.items():
+            take(client, runs[name], flows[name], BEAT, ahead)
+        time.sleep(SHORTEST_S / 3)
+        assert states() == {"Running"}
+    eventually(lambda: states() == {"AwaitingRetry"}, "both are noticed", DEADLINE_S)

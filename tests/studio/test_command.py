@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -18,6 +19,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Suspended
 
+from infra.backup import last_backup
 from infra.stack_settings import StackSettings
 from studio import Studio, StudioError
 from studio.cli import app, main
@@ -345,6 +347,11 @@ def test_models_and_predictions_are_listed(studio: Command) -> None:
 
 def test_the_services_are_described(stack: StackSettings, studio: Command) -> None:
     assert studio("status").returncode == 0
-    described = json.loads(studio("status", "--json").stdout)["services"]
-    assert {each["health"] for each in described} == {"well"}
+    described = json.loads(studio("status", "--json").stdout)
+    assert {each["health"] for each in described["services"]} == {"well"}
+    taken = datetime.now(UTC).replace(microsecond=0)
+    last_backup.write(stack, "newest", Path("/mnt/backups"), taken)
+    assert "last backup: newest in /mnt/backups, 0 h old" in studio("status").stdout
+    last = json.loads(studio("status", "--json").stdout)["last_backup"]
+    assert last == {"name": "newest", "folder": "/mnt/backups", "taken": f"{taken:%Y-%m-%dT%H:%M:%S}Z"}
     assert json.loads(studio("open", "--json").stdout) == {"address": f"http://127.0.0.1:{stack.live_port}"}

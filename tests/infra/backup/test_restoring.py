@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from infra import layout
+from infra.backup import last_backup
 from infra.backup.manifests import BackupFolder, Manifest
 from infra.stack_settings import StackSettings
 from tests.another_stack import another_stack, run_studio
@@ -192,6 +193,7 @@ def test_a_restore_killed_at_any_moment_begins_anew_and_ends_as_it_was(
     done = run_studio(environment, "restore", str(backups))
     assert done.returncode == 0, done.stderr
     assert not (state / layout.RESTORING).exists()
+    assert json.loads((state / last_backup.FILE).read_bytes())["folder"] == str(backups)
     assert json.loads((state / "secrets.json").read_text())["postgres"] == "of this machine"
 
     again = tmp_path / "again"

@@ -14,6 +14,8 @@ import boto3
 import pytest
 from prefect import flow
 
+from infra.backup import last_backup
+from infra.backup.last_backup import LastBackup
 from infra.backup.manifests import BackupFolder, Manifest, ObjectEntry
 from infra.backup.taking import take
 from infra.command_errors import StackError
@@ -64,7 +66,8 @@ def test_a_backup_has_databases_objects_versions_and_files_and_the_next_reads_wh
         database.execute("INSERT INTO tasks VALUES (7)")
     database.close()
 
-    _, manifest = take(stack, folder, quietly)
+    name_of_it, manifest = take(stack, folder, quietly)
+    assert last_backup.read(stack) == LastBackup(name=name_of_it, folder=str(folder), taken=manifest.taken)
     assert {*manifest.databases} >= {"prefect", "mlflow"}
     assert {"secrets.json", "settings.env", "label-studio/projects.sqlite3"} <= {kept.path for kept in manifest.files}
     assert not [kept.path for kept in manifest.files if kept.path.startswith(("postgres", "s3", "logs", "env"))]
@@ -93,8 +96,10 @@ def test_a_backup_has_databases_objects_versions_and_files_and_the_next_reads_wh
 
 
 def test_a_backup_inside_the_state_folder_is_refused(stack: StackSettings) -> None:
+    before = last_backup.read(stack)
     with pytest.raises(StackError, match="belongs on another disk"):
         take(stack, stack.state_dir / "backups", quietly)
+    assert last_backup.read(stack) == before
 
 
 @flow

@@ -1,6 +1,7 @@
 """The tab Health: what is wrong comes first, and the last day is drawn as it was."""
 
 import re
+import time
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from tests.infra.front_page.in_process import ask
 PANEL = Panel(title="Failures", queries={})
 Values = dict[str, dict[tuple[str, ...], float]]
 WELL: Values = {
-    "studio_source_up": {("prefect",): 1, ("triton",): 1, ("machine",): 1},
+    "studio_source_up": {("prefect",): 1, ("triton",): 1, ("machine",): 1, ("backup",): 1},
     "studio_workers_online": {(): 1},
     "studio_flow_runs": {("train-model", "running"): 1},
     "studio_queue_oldest_wait_seconds": {("serving",): 60, ("training",): 20_000},
@@ -26,6 +27,8 @@ WELL: Values = {
     "studio_served_version": {("shapes",): 2},
     "studio_disk_free_bytes": {("state",): 50},
     "studio_disk_size_bytes": {("state",): 100},
+    "studio_last_backup_timestamp_seconds": {(): time.time() - 5 * 3600},
+    "studio_backup_limit_seconds": {(): 24 * 3600},
 }
 
 
@@ -58,6 +61,15 @@ def test_nothing_is_wrong_if_nothing_is(show: Show) -> None:
     text = show(WELL)
     assert (problems(text), "Nothing is wrong" in text) == ([], True)
     assert "<dt>Runs that are running</dt><dd>1</dd>" in text
+    assert "<dt>Last backup</dt><dd>5 h old</dd>" in text
+
+
+@pytest.mark.parametrize("gone", ["studio_last_backup_timestamp_seconds", "studio_backup_limit_seconds"])
+def test_no_backup_and_no_limit_of_its_age_are_no_problem(show: Show, gone: str) -> None:
+    long_ago = WELL | {"studio_last_backup_timestamp_seconds": {(): 0}}
+    text = show({name: values for name, values in long_ago.items() if name != gone})
+    assert problems(text) == []
+    assert ("<dd>none is known</dd>" in text) == (gone == "studio_last_backup_timestamp_seconds")
 
 
 @pytest.mark.parametrize(
@@ -67,6 +79,7 @@ def test_nothing_is_wrong_if_nothing_is(show: Show) -> None:
         ("studio_workers_online", (), 0, "wrong No worker takes runs"),
         ("studio_served_version", ("shapes",), 1, "wrong Version 2 of shapes is the champion"),
         ("studio_disk_free_bytes", ("state",), 5, "wrong The disk of state has 5% left"),
+        ("studio_last_backup_timestamp_seconds", (), 0, "wrong The last backup is"),
         ("studio_queue_oldest_wait_seconds", ("serving",), 7200, "look at it A run of queue serving is due for 2 h"),
     ],
 )

@@ -13,7 +13,7 @@ from tasks.training.events import EpochResult
 def test_an_epoch_ends_although_prefect_is_away(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(progress, "create_progress_artifact", lambda *_, **__: uuid4())
+    monkeypatch.setattr(progress, "show_progress", lambda *_, **__: uuid4())
     monkeypatch.setattr(progress, "get_run_logger", logging.getLogger)
     caplog.set_level(logging.INFO)
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):

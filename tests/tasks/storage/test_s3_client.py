@@ -1,0 +1,36 @@
+"""Errors of the object store say what to do about them."""
+
+import errno
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from tasks.storage.s3_client import StorageError, s3_errors
+
+
+def refusal(code: str, status: int) -> ClientError:
+    details = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(details, "PutObject")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "advice", "transient"),
+    [
+        (refusal("NoSuchBucket", 404), "make it, or name another", False),
+        (refusal("RequestTimeTooSkewed", 403), "Set the clock of this machine by NTP", False),
+        (refusal("AccessDenied", 403), "Check AWS_ENDPOINT_URL and the keys", False),
+        (refusal("SlowDown", 503), "`studio status` shows the local object store", True),
+        (EndpointConnectionError(endpoint_url="http://nobody"), "`studio status` shows the local object store", True),
+        (OSError(errno.ENOSPC, "No space left on device"), "Make room on this disk", False),
+    ],
+)
+def test_an_error_of_the_store_says_what_to_do_and_whether_it_may_pass(
+    error: Exception, advice: str, transient: bool
+) -> None:
+    with (
+        pytest.raises(StorageError, match="failed while reading x") as told,
+        s3_errors("reading x"),
+    ):
+        raise error
+    assert advice in str(told.value)
+    assert told.value.transient is transient
