@@ -13,11 +13,12 @@ from pathlib import Path
 import httpx
 
 from infra.accounts import cookies
-from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, SECRET_HEADER
+from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, SECRET_HEADER, SOCKET_HEADER
 from infra.command_errors import StackError
 from infra.environment import inherited_environment
 from infra.stack_settings import HOST, StackSettings, write_private
 from infra.supervisord import Service, bin_path
+from tasks.log_lines import RUN_HEADER
 
 INTERNAL, ACME = "internal", "acme"
 _NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
@@ -167,6 +168,8 @@ def caddyfile(settings: StackSettings) -> str:
 	request_header -{SECRET_HEADER}
 	request_header -{NAME_HEADER}
 	request_header -{ROLE_HEADER}
+	request_header -{SOCKET_HEADER}
+	request_header -{RUN_HEADER}
 	request_header -X-Forwarded-*
 	request_header -Forwarded
 	request_header -X-Real-IP
@@ -176,7 +179,7 @@ def caddyfile(settings: StackSettings) -> str:
 (asked) {{
 	forward_auth {HOST}:{settings.live_port} {{
 		uri {CHECK}
-		# Of a WebSocket, too, this is a question: Sec-WebSocket-Key stays, and says what is asked about.
+		# Of a WebSocket, too, this is a question: {SOCKET_HEADER} says what is asked about.
 		header_up -Connection
 		header_up -Upgrade
 		header_up Host {HOST}:{settings.live_port}
@@ -214,6 +217,14 @@ https://{host}:{port} {{
 		header ?Referrer-Policy same-origin
 		header X-Request-Id {{http.request.uuid}}
 
+		# As services see it: any other request acts by its method, whatever else it says.
+		@socket {{
+			method GET
+			header_regexp Connection (?i)\\bupgrade\\b
+			header_regexp Upgrade (?i)^websocket$
+		}}
+		request_header @socket {SOCKET_HEADER} websocket
+
 		# Caddy's paths know no case, those of roles do.
 		@other_case {{
 			path_regexp (?i)^/(prefect|mlflow|auth)(/|$)
@@ -226,7 +237,7 @@ https://{host}:{port} {{
 
 		@unnamed {{
 			path /prefect/api/events/out /prefect/api/events/in /prefect/api/logs/out
-			header Upgrade websocket
+			header {SOCKET_HEADER} websocket
 			not header Authorization *
 			not header Cookie *{cookies.SESSION}=*
 		}}

@@ -28,7 +28,7 @@ _PEOPLE_ALONE = ("/account", "/accounts")  # no program makes itself another tok
 _OPEN = frozenset({SIGN_IN, "/sign-in/oidc", "/sign-in/oidc/callback", "/favicon.ico"})
 _OPEN_FOLDER = "/static/"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_READING = frozenset({"GET", "HEAD", SOCKET})
+_READING = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Asked:
     mode: str = ""
     destination: str = ""
     accept: str = ""
-    is_socket: bool = False
+    is_socket: bool = False  # a GET that opens a WebSocket, as the front door saw it
     htmx_page: str | None = None  # the address of the page that a part was asked for, if htmx asks
 
     @property
@@ -157,7 +157,7 @@ class Gate:
         problem = _problem(inner if part == Part.STUDIO else "", identity)
         if not problem and visitor.role < needed:
             problem = f"Expected the role {needed} for this, found {visitor.name}, who is {visitor.role}. Ask an admin."
-        acts = needed > UserRole.VIEWER and method not in _READING
+        acts = needed > UserRole.VIEWER and (asked.is_socket or asked.method not in _READING)
         if acts or problem:
             self._record(asked, self._actor(visitor), "request", allowed=not problem)
         if not problem:
