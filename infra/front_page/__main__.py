@@ -6,6 +6,7 @@ from functools import partial
 
 import uvicorn
 
+from infra.front_page.access import is_for_anybody
 from infra.front_page.application import Services, application
 from infra.request_log import RequestLog
 from infra.stack_settings import StackSettings
@@ -41,7 +42,7 @@ def main() -> None:
     )
     with _keys_that_follow(settings, services.accounts_url):
         uvicorn.run(
-            RequestLog(application(services)),
+            RequestLog(application(services), is_open=is_for_anybody),
             host=settings.bind,
             port=settings.live_port,
             log_config=None,

@@ -62,7 +62,7 @@ def test_few_searches_go_on_at_one_time_and_one_of_a_person() -> None:
 
 
 def test_a_search_ends_when_its_client_leaves() -> None:
-    messages = [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+    messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
 
     async def leaves() -> Message:
         return messages.pop(0)
