@@ -17,11 +17,12 @@ import httpx
 from cryptography import x509
 
 from infra.accounts import cookies
-from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, SECRET_HEADER
+from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, SECRET_HEADER, SOCKET_HEADER
 from infra.command_errors import StackError
 from infra.environment import inherited_environment
 from infra.stack_settings import HOST, StackSettings, write_private
 from infra.supervisord import Service, bin_path
+from tasks.log_lines import RUN_HEADER
 
 INTERNAL, ACME = "internal", "acme"
 RESTART_S = 60  # for which a request waits for a service that is away
@@ -194,6 +195,8 @@ def caddyfile(settings: StackSettings) -> str:
 	request_header -{SECRET_HEADER}
 	request_header -{NAME_HEADER}
 	request_header -{ROLE_HEADER}
+	request_header -{SOCKET_HEADER}
+	request_header -{RUN_HEADER}
 	request_header -X-Forwarded-*
 	request_header -Forwarded
 	request_header -X-Real-IP
@@ -210,7 +213,7 @@ def caddyfile(settings: StackSettings) -> str:
 	forward_auth {page} {{
 		import patient
 		uri {CHECK}
-		# Of a WebSocket, too, this is a question: Sec-WebSocket-Key stays, and says what is asked about.
+		# Of a WebSocket, too, this is a question: {SOCKET_HEADER} says what is asked about.
 		header_up -Connection
 		header_up -Upgrade
 		header_up Host {page}
@@ -249,6 +252,14 @@ https://{host}:{port} {{
 		header ?Referrer-Policy same-origin
 		header X-Request-Id {{http.request.uuid}}
 
+		# As services see it: any other request acts by its method, whatever else it says.
+		@socket {{
+			method GET
+			header_regexp Connection (?i)\\bupgrade\\b
+			header_regexp Upgrade (?i)^websocket$
+		}}
+		request_header @socket {SOCKET_HEADER} websocket
+
 		# Caddy's paths know no case, those of roles do.
 		@other_case {{
 			path_regexp (?i)^/(prefect|mlflow|auth)(/|$)
@@ -261,7 +272,7 @@ https://{host}:{port} {{
 
 		@unnamed {{
 			path /prefect/api/events/out /prefect/api/events/in /prefect/api/logs/out
-			header Upgrade websocket
+			header {SOCKET_HEADER} websocket
 			not header Authorization *
 			not header Cookie *{cookies.SESSION}=*
 		}}

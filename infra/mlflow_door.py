@@ -9,14 +9,16 @@ import configparser
 import io
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.accounts.mlflow_requests import checks_body, permitted
+from infra.accounts.mlflow_requests import changed_model, checks_body, permitted, require_owner
 from infra.accounts.permissions import Part
 from infra.door import Door, refusal_of
 from infra.mlflow_bin import Bin
@@ -149,6 +151,21 @@ def write_configuration(settings: StackSettings) -> None:
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(path)
 
 
+def _tags_of_model(name: str) -> Mapping[str, str]:
+    """The tags of a registered model; none if there is no such model, and so it has no owner."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.server import handlers
+
+    try:
+        store: Any = handlers._get_model_registry_store()  # noqa: SLF001
+        tags: Mapping[str, str] = store.get_registered_model(name).tags
+    except MlflowException as error:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise
+        return {}
+    return tags
+
+
 class Visitors:
     """An ASGI application in front of MLflow's, which looks at what a visitor writes."""
 
@@ -163,7 +180,10 @@ class Visitors:
             return
 
         async def change(body: Any) -> Any:  # noqa: ANN401 - JSON
-            return permitted(scope["path"], body, visitor)
+            sent = permitted(scope["path"], body, visitor)
+            if (model := changed_model(scope["path"], sent)) is not None:
+                require_owner(model, await run_in_threadpool(_tags_of_model, model), visitor)
+            return sent
 
         await pass_on_changed(self._app, scope, receive, send, change)
 

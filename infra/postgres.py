@@ -57,6 +57,8 @@ def service(settings: StackSettings) -> Service:
         command=[
             *(str(binary("postgres")), "-D", str(data), "-h", HOST, "-p", str(settings.postgres_port)),
             *("-c", "unix_socket_directories=", "-c", "max_connections=200"),
+            # A statement that failed holds what somebody has searched for.
+            *("-c", "log_min_error_statement=panic"),
             *("-c", "log_timezone=UTC", "-c", "log_line_prefix=%m [%p] %q%u@%d "),
         ],
         ports={"STUDIO_POSTGRES_PORT": settings.postgres_port},

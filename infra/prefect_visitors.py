@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.accounts.prefect_requests import checks_body, keep_starter, permitted
 from infra.accounts.roles import UserRole
-from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, SECRET_HEADER, Visitor
+from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, SECRET_HEADER, SOCKET_HEADER, Visitor
 from infra.prefect_sockets import auth_of
 from infra.request_bodies import pass_on_changed
 from infra.visitor_door import needed_role_behind, visitor_behind
@@ -20,7 +20,7 @@ from infra.visitor_door import needed_role_behind, visitor_behind
 PREFIX = "/prefect"
 _FIRST_MESSAGE_S = 10.0  # within which a socket has to say who it is
 # Of these the front page reads where a request comes from, and that it is a socket.
-_OF_THE_HANDSHAKE = ("X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id", "Sec-WebSocket-Key")
+_OF_THE_HANDSHAKE = ("X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id", SOCKET_HEADER)
 _CHANGE_OF_RUN = "/api/flow_runs/"
 
 

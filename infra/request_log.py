@@ -5,7 +5,7 @@ import binascii
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from uuid import uuid4
 
 from starlette.datastructures import Headers
@@ -27,12 +27,16 @@ class RequestLog:
 
     A client may name the request in `X-Request-Id`, and the flow run that asks in `X-Studio-Flow-Run`. With
     `only_unusual`, for a service that is asked all the time, requests are logged that name one of them, fail, take
-    longer than a second, or are refused, but for reading what is not there.
+    longer than a second, or are refused, but for reading what is not there. Where a path `is_open`, nobody has checked
+    who asks: neither the name that a request signs in with nor a run is logged.
     """
 
-    def __init__(self, app: ASGIApp, *, only_unusual: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, *, only_unusual: bool = False, is_open: Callable[[str], bool] = lambda _: False
+    ) -> None:
         self._app = app
         self._only_unusual = only_unusual
+        self._is_open = is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the connection on, and log it when it is over."""
@@ -40,7 +44,8 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        fields = _ids(headers)
+        is_open = self._is_open(scope["path"])
+        fields = _ids(headers, "" if is_open else headers.get(RUN_HEADER, ""))
         named = (REQUEST_ID_HEADER.lower().encode(), fields["request_id"].encode())
         known: dict[str, object] = {**fields}
         begin_request(known)
@@ -69,7 +74,9 @@ class RequestLog:
             level = _level(scope, headers, status)
             is_slow = ms > SLOW_MS and status != _OPENED
             if is_named or not self._only_unusual or is_slow or level > logging.INFO:
-                _log(level, scope, headers, {**known, "status": status, "ms": ms})
+                user = "" if status == 401 or is_open else _user(headers)
+                named_user = {"user": user} if user else {}
+                _log(level, scope, {**named_user, **known, "status": status, "ms": ms})
 
 
 def _level(scope: Scope, headers: Headers, status: int) -> int:
@@ -85,17 +92,15 @@ def _level(scope: Scope, headers: Headers, status: int) -> int:
     return logging.INFO if is_fine else logging.WARNING
 
 
-def _ids(headers: Headers) -> dict[str, str]:
-    given, run = headers.get(REQUEST_ID_HEADER, ""), headers.get(RUN_HEADER, "")
+def _ids(headers: Headers, run: str) -> dict[str, str]:
+    given = headers.get(REQUEST_ID_HEADER, "")
     fields = {"request_id": given if _ID.fullmatch(given) else uuid4().hex}
     return fields | ({"flow_run_id": run} if is_run_id(run) else {})
 
 
-def _log(level: int, scope: Scope, headers: Headers, known: Mapping[str, object]) -> None:
+def _log(level: int, scope: Scope, known: Mapping[str, object]) -> None:
     method, path, status, ms = scope.get("method", "WEBSOCKET"), scope["path"], known["status"], known["ms"]
-    user = _user(headers)
-    fields: dict[str, object] = {"user": user} if user and status != 401 else {}
-    fields |= {**known, "method": method, "path": path[:_LONGEST_PATH]}
+    fields = {**known, "method": method, "path": path[:_LONGEST_PATH]}
     LOGGER.log(level, "%s %s %d %.0f ms", method, path[:_LONGEST_PATH], status, ms, extra={"fields": fields})
 
 

@@ -28,7 +28,7 @@ _PEOPLE_ALONE = ("/account", "/accounts")  # no program makes itself another tok
 _OPEN = frozenset({SIGN_IN, "/sign-in/oidc", "/sign-in/oidc/callback", "/favicon.ico"})
 _OPEN_FOLDER = "/static/"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_READING = frozenset({"GET", "HEAD", SOCKET})
+_READING = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Asked:
     mode: str = ""
     destination: str = ""
     accept: str = ""
-    is_socket: bool = False
+    is_socket: bool = False  # a GET that opens a WebSocket, as the front door saw it
     htmx_page: str | None = None  # the address of the page that a part was asked for, if htmx asks
 
     @property
@@ -159,7 +159,8 @@ class Gate:
             problem = f"Expected the role {needed} for this, found {visitor.name}, who is {visitor.role}. Ask an admin."
         # What a worker does several times a second is in the log of its runs.
         is_worker = identity.is_program and visitor.role is UserRole.WORKER
-        acts = needed > UserRole.VIEWER and method not in _READING and not is_worker
+        changes = asked.is_socket or asked.method not in _READING
+        acts = needed > UserRole.VIEWER and changes and not is_worker
         if acts or problem:
             self._record(asked, self._actor(visitor), "request", allowed=not problem)
         if not problem:

@@ -1,10 +1,12 @@
 """What the bodies of visitors' requests to MLflow may say: plain functions over JSON.
 
-A run that a visitor logs is theirs by name, and tags that this project takes decisions by are for admins.
+A run that a visitor logs is theirs by name. Flows decide by tags, of runs as of models: visitors write only those by
+which no flow ever does. What is written on a model and its versions is its owner's.
 """
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from infra.accounts.refused import RequestRefusedError
@@ -14,34 +16,64 @@ from tasks.errors import safe_repr
 
 Body = Any  # JSON
 USER_TAG = "mlflow.user"
-OWNED = "studio."  # tags that begin with it say who owns what
-# Flows decide by these.
-OF_FLOWS = frozenset(
-    {"champions", "rollout", "champion_since", "champion_until", "served_as", "canary", "deleted_version", "drifted"}
-    | {"flow_run_id", "fingerprint"}
-)
+OWNER_TAG = "studio.owner"  # of a registered model
+NOTE = "mlflow.note.content"
+NOTES = "note."  # how tags of visitors begin
+_OF_MLFLOW = "mlflow."  # how tags begin that its own clients and pages write, of runs and experiments
+_MODELS = re.compile(r"/(?:ajax-)?api/[\d.]+/mlflow/(?:registered-models|model-versions)/(?:set-tag|update)")
 _CHANGES = re.compile(
     r"/(?:ajax-)?api/[\d.]+/mlflow/"
-    r"(runs/(?:create|set-tag|delete-tag|log-batch)|(?:registered-models|model-versions)/set-tag)"
+    r"(?:runs/(?:create|set-tag|delete-tag|log-batch)|experiments/(?:create|set-experiment-tag))"
 )
 
 
 def checks_body(method: str, path: str) -> bool:
     """Return whether the body of a request is looked at."""
-    return method == "POST" and _CHANGES.fullmatch(path) is not None
+    return (method == "POST" and _CHANGES.fullmatch(path) is not None) or (
+        method in {"POST", "PATCH"} and _MODELS.fullmatch(path) is not None
+    )
+
+
+def changed_model(path: str, body: Mapping[str, Body]) -> str | None:
+    """Return the name of the model that a body changes, or a version of it; None if it changes none.
+
+    Raises:
+        RequestRefusedError: It names no model.
+    """
+    if not _MODELS.fullmatch(path):
+        return None
+    name = body.get("name")
+    if not isinstance(name, str):
+        raise RequestRefusedError(f"Expected the name of a model; found {safe_repr(name)}.")
+    return name
+
+
+def require_owner(model: str, tags: Mapping[str, str], visitor: Visitor) -> None:
+    """Check that a visitor may write on a model, and on its versions; flows, which a worker runs, ask for themselves.
+
+    Raises:
+        RequestRefusedError: They are neither its owner nor an admin.
+    """
+    owner = tags.get(OWNER_TAG)
+    if visitor.role not in {UserRole.WORKER, UserRole.ADMIN} and owner != visitor.name:
+        whose = f"it is {owner}'s" if owner else "it is that of the machine"
+        raise RequestRefusedError(
+            f"Expected the owner of {safe_repr(model)} or an admin; found {visitor.name}, and {whose}. "
+            f"Ask {owner or 'an admin'}."
+        )
 
 
 def permitted(path: str, body: Body, visitor: Visitor) -> Body:
     """Return the body as MLflow may have it: a new run is the visitor's, unless a worker sends it.
 
     Raises:
-        RequestRefusedError: It writes a tag that is for admins, or is of another form.
+        RequestRefusedError: It writes a tag that flows might decide by, or is of another form.
     """
-    if visitor.role is UserRole.WORKER:  # flows write these tags, and whose run it is
-        return body
     asked = json.loads(body) if isinstance(body, str) else body  # MLflow's older clients encode it twice
     if not isinstance(asked, dict):
         raise RequestRefusedError(f"Expected a JSON object; found {safe_repr(asked)}.")
+    if visitor.role is UserRole.WORKER:  # flows write these tags, and whose run it is
+        return asked
     tags = asked.get("tags") or []
     if not isinstance(tags, list) or not all(isinstance(tag, dict) for tag in tags):
         raise RequestRefusedError(f"Expected a list of tags; found {safe_repr(tags)}.")
@@ -51,13 +83,16 @@ def permitted(path: str, body: Body, visitor: Visitor) -> Body:
         asked |= {"user_id": visitor.name, "tags": [*own, {"key": USER_TAG, "value": visitor.name}]}
         tags = own
     if visitor.role < UserRole.ADMIN:
-        _require_free([asked.get("key"), *(tag.get("key") for tag in tags)])
+        written = [*([asked["key"]] if "key" in asked else []), *(tag.get("key") for tag in tags)]
+        _require_free(written, of_a_model=_MODELS.fullmatch(path) is not None)
     return asked
 
 
-def _require_free(keys: list[Body]) -> None:
-    reserved = [key for key in keys if key == USER_TAG or key in OF_FLOWS or str(key).startswith(OWNED)]
-    if reserved:
-        raise RequestRefusedError(
-            f"Expected a tag that no flow decides by; found {safe_repr(reserved[0])}, which is for admins."
-        )
+def _require_free(keys: list[Body], *, of_a_model: bool) -> None:
+    for key in keys:
+        is_mlflows = not of_a_model and str(key).startswith(_OF_MLFLOW) and key != USER_TAG
+        if not (key == NOTE or str(key).startswith(NOTES) or is_mlflows):
+            raise RequestRefusedError(
+                f"Expected {NOTE}, or a tag whose name begins with {NOTES!r}; found {safe_repr(key)}. "
+                "The rest is for flows and admins."
+            )

@@ -15,6 +15,7 @@ from infra.accounts.roles import UserRole
 SECRET_HEADER = "X-Studio-Door"  # noqa: S105 - the name of a header
 NAME_HEADER = "X-Studio-User"
 ROLE_HEADER = "X-Studio-Role"
+SOCKET_HEADER = "X-Studio-Socket"  # of a request that opens a WebSocket; only the front door writes it
 CHECK = "/auth/check"  # where the front door asks
 
 

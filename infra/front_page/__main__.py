@@ -4,6 +4,7 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
+from infra.front_page.access import is_for_anybody
 from infra.front_page.application import Services, application
 from infra.request_log import RequestLog
 from infra.stack_settings import StackSettings
@@ -41,7 +42,7 @@ def main() -> None:
     )
     with _keys_that_follow(settings, services.accounts_url):
         serve(
-            RequestLog(application(services)),
+            RequestLog(application(services), is_open=is_for_anybody),
             behind_front_door=bool(services.front_door_secret),
             host=settings.bind,
             port=settings.live_port,

@@ -99,6 +99,11 @@ def is_open(path: str) -> bool:
     return path in _OPEN or path.startswith(_OPEN_FOLDERS)
 
 
+def is_for_anybody(path: str) -> bool:
+    """Return whether a path needs nobody's key: neither the password nor, through the front door, a visitor's."""
+    return is_open(path) or _is_for_strangers(path)
+
+
 def given_password(connection: HTTPConnection) -> bytes | None:
     """Return the password of our user; None if there is none, or another user's."""
     scheme, _, encoded = connection.headers.get("authorization", "").partition(" ")

@@ -37,6 +37,7 @@ from infra.front_page import (
 )
 from infra.front_page.access import password_rule, token_rule
 from infra.front_page.pages import FOLDER, content_policy, show_http_error, show_studio_error
+from infra.front_page.searches import Searches
 from infra.front_page.starters import StartedByVisitor
 from infra.metrics.live_source import LiveSource
 from infra.rotation.passwords import RotatedPassword
@@ -133,6 +134,7 @@ def application(services: Services) -> Starlette:
     app.state.people = people
     app.state.s3_events_secret = services.s3_events_secret
     app.state.metrics_token = services.metrics_token
+    app.state.searches = Searches()
     app.state.live_source = LiveSource()
     app.state.exposition = metrics.exposition(app.state.live_source)
     app.state.content_policy = content_policy(services.store_url)

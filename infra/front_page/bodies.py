@@ -6,10 +6,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 
+def content_length(request: Request) -> int | None:
+    """Return how long the body is, in bytes, as the client says it; None if it says nothing."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else None
+
+
 async def read_body(request: Request, limit: int) -> bytes | None:
     """Return the whole body; None, without reading on, if it has more than `limit` bytes."""
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
+    length = content_length(request)
+    if length is not None and length > limit:
         return None
     body = bytearray()
     async for part in request.stream():

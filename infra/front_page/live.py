@@ -11,6 +11,7 @@ import re
 import struct
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 from typing import Any
 
@@ -21,19 +22,24 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from infra.front_page.bodies import read_body
+from infra.front_page import picture_room
+from infra.front_page.bodies import content_length, read_body
 from infra.front_page.pages import render
+from infra.front_page.picture_room import PictureRoom
 from infra.triton import KEY_HEADER, PREDICT_HEADERS
 from tasks.log_lines import current_fields
 from tasks.serving.triton_config import config_versions, read_champion_version, read_served_model
 
 MAX_BYTES = 32 * 2**20
-TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0  # for Triton to answer
 PROBE_TIMEOUT_S = 2.0
 AWAY_S = 10.0  # for which one that did not answer is asked last
 RESTART_S = 60.0  # for which a Triton that gets its new key is waited for
 _AGAIN_S = 0.2
-MAX_AT_ONCE = 16  # pictures in memory, of MAX_BYTES each; others wait unread
+SMALL_BYTES = 2**20  # of a picture as cameras and browsers send it
+SMALL_AT_ONCE = 256  # pictures in memory of at most SMALL_BYTES, by their Content-Length; others wait unread
+LARGE_AT_ONCE = 16  # of MAX_BYTES each
+ASKED_AT_ONCE = 16  # of Triton
 _ANOTHER_MAY_KNOW = {404, 503}  # the model is not there yet, or is on its way out
 _Question = Callable[[httpx.AsyncClient, str], Awaitable[httpx.Response]]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -61,7 +67,8 @@ def prepare(
     state.turns = count()
     state.away_until = dict[str, float]()
     state.key = key
-    state.slots = asyncio.Semaphore(MAX_AT_ONCE)
+    state.small, state.large = PictureRoom(SMALL_AT_ONCE), PictureRoom(LARGE_AT_ONCE)
+    state.asked = asyncio.Semaphore(ASKED_AT_ONCE)
 
 
 async def _ask_any(request: Request, ask: _Question) -> httpx.Response:
@@ -178,22 +185,36 @@ async def predict(request: Request) -> Response:
 
 
 async def _predict(request: Request) -> Response:
+    state = request.app.state
     unknown = sorted(request.query_params.keys() - set(_QUERY))
     if unknown:
         return _error(f"expected parameters {', '.join(_QUERY)}, found {unknown[0][:80]!r}: leave it out", 400)
-    async with request.app.state.slots:
-        try:
-            body = await asyncio.wait_for(read_body(request, MAX_BYTES), TIMEOUT_S)
-        except ClientDisconnect:
-            return _error("the client went away", 400)
-        except TimeoutError:
-            return _error(f"expected a picture within {TIMEOUT_S:g} s, found a part of one: send it again", 408)
-        if body is None:
-            return _error(f"expected at most {MAX_BYTES} bytes, found more: make the picture smaller", 413)
-        try:
-            return await _infer(request, body)
-        except httpx.HTTPError as error:
-            return await _while_triton_is_away(request, error)
+    size = content_length(request)
+    room: PictureRoom = state.small if size is not None and size <= SMALL_BYTES else state.large
+    async with room.place():
+        picture = await _read_picture(request, room.reading(MAX_BYTES if size is None else size))
+        if isinstance(picture, Response):
+            return picture
+        async with state.asked:
+            try:
+                return await _infer(request, picture)
+            except httpx.HTTPError as error:
+                return await _while_triton_is_away(request, error)
+
+
+async def _read_picture(request: Request, in_time: AbstractAsyncContextManager[None]) -> bytes | Response:
+    """The picture in the body, or the answer to one that does not come, or is too large."""
+    try:
+        async with in_time:
+            body = await read_body(request, MAX_BYTES)
+    except ClientDisconnect:
+        return _error("the client went away", 400)
+    except TimeoutError:
+        within = f"within {picture_room.TIMEOUT_S:g} s, or at {picture_room.LEAST_SPEED >> 20} MiB/s while others wait"
+        return _error(f"expected a picture {within}, found a part of one: send it again", 408)
+    if body is None:
+        return _error(f"expected at most {MAX_BYTES} bytes, found more: make the picture smaller", 413)
+    return body
 
 
 async def _infer(request: Request, body: bytes) -> Response:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -10,11 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from infra.accounts.roles import UserRole
+from infra.front_page.access import person_of
 from infra.front_page.pages import render
+from infra.front_page.searches import Searches
 from infra.logs.files import list_services
 from infra.logs.lines import LEVELS, Line, show_controls
 from infra.logs.query import Query, parse_time
-from infra.logs.reader import Place, Seen, read_backwards
+from infra.logs.reader import Check, Place, SearchEndedError, Seen, read_backwards
 from infra.logs.runs import add_children, add_runs_about, read_run_log
 from infra.stack_settings import StackSettings
 from tasks.catalogue.cursors import CatalogueError, ListRequest
@@ -42,37 +46,50 @@ def show_tab(request: Request) -> Response:
     return render(request, "logs.html", services=sorted(services), levels=LEVELS, query=_filters(request))
 
 
-def show_lines(request: Request) -> Response:
+async def show_lines(request: Request) -> Response:
     """Return a page of lines; query: the choice of the tab, and `cursor`, behind which it begins.
 
     Raises:
         QueryError: A time or a level that cannot be.
         CatalogueError: A cursor of another list, or no id of a run.
+        HTTPException: Other searches have taken too long.
     """
+    searches: Searches = request.app.state.searches
+    person = person_of(request, request.app.state.front_door_secret)
+    is_admin = person is not None and person.role >= UserRole.ADMIN
+    return await searches.run(request, person.name if person else "", partial(_lines, request, is_admin))
+
+
+def _lines(request: Request, is_admin: bool, check: Check) -> Response:
     filters = _filters(request)
     asked = ListRequest(listing="logs", filters=filters, cursor=request.query_params.get("cursor", ""), limit=PER_PAGE)
     places, anchor, passed = _read_cursor(asked)
     query, notice = _query(filters)
-    of_runs: list[Line] = []
-    if not notice:
-        try:
-            of_runs = list(islice(read_run_log(query, newest_first=True, until=anchor), passed, passed + PER_PAGE))
-        except StudioError as error:
-            notice = str(error)
+    query = replace(query, audit=is_admin)
     seen, lines = Seen(), list[Line]()
-    is_last = True
-    if asked.cursor:  # what was written since the first page would stand below it
-        query = replace(query, until=min(anchor, query.until or anchor))
-    for service, line in read_backwards(_folder(), query, places, of_runs):
-        if len(lines) == PER_PAGE:
-            is_last = False
-            break
-        if service == _OF_PREFECT:
-            passed += 1
-        else:
-            places[service] = Place(line.file, line.start)
-        if not seen.has(line):
-            lines.append(line)
+    is_last, ended = True, False
+    try:
+        of_runs: list[Line] = []
+        if not notice:
+            try:
+                said = read_run_log(query, newest_first=True, until=anchor, check=check)
+                of_runs = list(islice(said, passed, passed + PER_PAGE))
+            except StudioError as error:
+                notice = str(error)
+        if asked.cursor:  # what was written since the first page would stand below it
+            query = replace(query, until=min(anchor, query.until or anchor))
+        for service, line in read_backwards(_folder(), query, places, of_runs, check):
+            if len(lines) == PER_PAGE:
+                is_last = False
+                break
+            if service == _OF_PREFECT:
+                passed += 1
+            else:
+                places[service] = Place(line.file, line.start)
+            if not seen.has(line):
+                lines.append(line)
+    except SearchEndedError:
+        ended = True
     where = [f"{service}:{place.file}:{place.start}" for service, place in places.items()]
     return render(
         request,
@@ -81,6 +98,7 @@ def show_lines(request: Request) -> Response:
         details=_details,
         shown=show_controls,
         notice=notice,
+        ended=ended,
         cursor="" if is_last else asked.cursor_behind(anchor.isoformat(), str(passed), *where),
         is_first=not asked.cursor,
         query=filters,

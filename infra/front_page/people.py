@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
@@ -23,10 +24,9 @@ from infra.accounts.errors import DatabaseAwayError, TooManyAttemptsError
 from infra.accounts.gate import Asked, Gate
 from infra.accounts.oidc_client import Client
 from infra.accounts.passwords import PATIENCE_S
-from infra.accounts.permissions import SOCKET
 from infra.accounts.sessions import forget_ended
 from infra.accounts.sign_in import SignIn
-from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, came_through_the_front_door
+from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, SOCKET_HEADER, came_through_the_front_door
 from infra.front_page import account_list, audit_list, own_account, signing_in
 from infra.front_page.askers import client_address
 from infra.front_page.pages import show_studio_error
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _TIDIED_EVERY_S = 3600.0
 _HASHED_AT_ONCE = 4  # two are hashed, two have the next turn
+_ANSWERED_AT_ONCE = 16  # questions of the front door: as many as there are connections to the database
 
 
 class People:
@@ -105,6 +106,7 @@ class FrontDoorAnswers:
 
     def __init__(self, app: ASGIApp, *, gate: Gate, secret: str) -> None:
         self._app, self._gate, self._secret = app, gate, secret
+        self._threads = CapacityLimiter(_ANSWERED_AT_ONCE)  # their own: no page, however slow, closes the front door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer who sent a request, and whether it may pass."""
@@ -112,7 +114,7 @@ class FrontDoorAnswers:
         if not is_question or not came_through_the_front_door(HTTPConnection(scope), self._secret):
             await self._app(scope, receive, send)
             return
-        answer = await run_in_threadpool(self._answer, HTTPConnection(scope))
+        answer = await to_thread.run_sync(self._answer, HTTPConnection(scope), limiter=self._threads)
         await answer(scope, receive, send)
 
     def _answer(self, connection: HTTPConnection) -> Response:
@@ -145,7 +147,7 @@ def asked_of(connection: HTTPConnection) -> Asked:
         mode=headers.get("sec-fetch-mode", ""),
         destination=headers.get("sec-fetch-dest", ""),
         accept=headers.get("accept", ""),
-        is_socket="sec-websocket-key" in headers or method == SOCKET,
+        is_socket=method == "GET" and SOCKET_HEADER in headers,
         htmx_page=headers.get("hx-current-url", "") if "hx-request" in headers else None,
     )
 

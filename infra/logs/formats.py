@@ -65,7 +65,7 @@ def read_header(text: str, written: datetime) -> Header | None:
         return None
 
 
-def read_object(entry: Mapping[str, Any], service: str) -> Header | None:
+def read_object(entry: Mapping[str, Any]) -> Header | None:
     """Return what a JSON object says of itself, ours or that of another program such as Caddy; None without a time."""
     try:
         time = _moment(next(entry[name] for name in ("time", "ts", "timestamp") if name in entry))
@@ -75,8 +75,6 @@ def read_object(entry: Mapping[str, Any], service: str) -> Header | None:
     message = next((entry[name] for name in ("message", "msg") if name in entry), "")
     taken = {"time", "ts", "timestamp", "level", "severity", "message", "msg", "logger"}
     fields = {name: value for name, value in entry.items() if name not in taken}
-    if fields.get("service", "") == "":
-        fields["service"] = service
     return Header(
         time=time,
         level=_LEVELS.get(level.upper(), "info"),

@@ -12,6 +12,8 @@ from tasks.errors import StudioError, expected_found_fix, safe_repr
 from tasks.log_lines import to_text
 
 LONGEST = 1000  # characters of a text that is searched for
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
+_COMPARED = 32  # letters of such a text, before a line is read: each may have to be tried at each place
 _SPAN = re.compile(r"(\d{1,6})\s*(s|m|min|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}
 
@@ -35,6 +37,7 @@ class Query:
         since: From this time on.
         until: Before this time.
         text: A text that the line has, in capitals or not.
+        audit: Whether entries of the audit log are among them.
     """
 
     runs: Collection[str] = ()
@@ -47,6 +50,7 @@ class Query:
     since: datetime | None = None
     until: datetime | None = None
     text: str = ""
+    audit: bool = True
     _levels: frozenset[str] = field(init=False, default=frozenset(LEVELS))
 
     def __post_init__(self) -> None:
@@ -69,8 +73,13 @@ class Query:
 
     @cached_property
     def _lowered(self) -> list[bytes]:
-        """The same for a text, of bytes in small letters; nothing if it has letters of which that is not all."""
-        return sorted(set(_spellings([self.text.lower()]))) if self.text and self.text.isascii() else []
+        """The same for a text in ASCII, of bytes in small letters."""
+        return sorted(set(_spellings([self.text.lower()]))) if self.text.isascii() and self.text else []
+
+    @cached_property
+    def _beyond_ascii(self) -> list[re.Pattern[bytes]]:
+        """The same for the letters beyond ASCII of another text: all of these, each letter in one of its forms."""
+        return [_in_any_form(letters) for letters in _BEYOND_ASCII.findall(self.text[:_COMPARED])]
 
     @cached_property
     def since_text(self) -> bytes:
@@ -81,9 +90,11 @@ class Query:
         """Return whether a line of these may be among bytes."""
         if not all(any(needle in data for needle in group) for group in self._needles):
             return False
-        if not self._lowered:
+        if not self.text:
             return True
         lowered = data.lower()
+        if not self.text.isascii():
+            return all(letters.search(lowered) for letters in self._beyond_ascii)
         return any(needle in lowered for needle in self._lowered)
 
     @cached_property
@@ -126,6 +137,15 @@ def _spellings(names: Collection[str]) -> Iterator[bytes]:
     """Names as JSON in ASCII has them, and as they are."""
     for name in names:
         yield from (json.dumps(name)[1:-1].encode(), name.encode(errors="replace"))
+
+
+def _in_any_form(letters: str) -> re.Pattern[bytes]:
+    """What finds letters, in capitals or not, among bytes in small letters; of some the other case is two letters."""
+    forms = [
+        {form.lower() for form in _spellings({each, each.lower(), each.upper(), each.title(), each.casefold()})}
+        for each in letters
+    ]
+    return re.compile(b"".join(b"(?:" + b"|".join(map(re.escape, sorted(each))) + b")" for each in forms))
 
 
 def _searched(line: Line) -> str:

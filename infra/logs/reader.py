@@ -21,6 +21,17 @@ _WINDOW = 256  # lines of a service that are put in order: threads write theirs 
 _CARRIED = 1 << 18  # bytes of rows without a time that are read with the rows before them
 
 
+Check = Callable[[], None]  # raises SearchEndedError if a search has to end
+
+
+class SearchEndedError(Exception):
+    """A search has to end before all lines were read."""
+
+
+def go_on() -> None:
+    """Let a search read all lines."""
+
+
 class Place(NamedTuple):
     """Up to where the log of a service has been read from its end: this place in the file of that number."""
 
@@ -39,18 +50,21 @@ def read_forwards(folder: Path, query: Query, others: Iterable[Line] = ()) -> It
 
 
 def read_backwards(
-    folder: Path, query: Query, places: Mapping[str, Place], others: Iterable[Line] = ()
+    folder: Path, query: Query, places: Mapping[str, Place], others: Iterable[Line] = (), check: Check = go_on
 ) -> Iterator[tuple[str, Line]]:
     """Yield the lines that a query chooses with the service whose log has them, the newest first.
 
     `places` is where each service was left before: its lines from there on are not read again. Those of `others`, which
-    are in this order too, have no service.
+    are in this order too, have no service. `check` is asked before each block of a file is read.
+
+    Raises:
+        SearchEndedError: `check` did.
     """
     with contextlib.ExitStack() as stack:
         sources: list[Iterator[tuple[str, Line]]] = []
         for service in _services(folder, query):
             files = stack.enter_context(open_logs(folder, service))
-            sources.append(_named(service, _newest_first(service, files, query, places.get(service))))
+            sources.append(_named(service, _newest_first(service, files, query, places.get(service), check)))
         yield from heapq.merge(*sources, _named("", others), key=lambda found: found[1].time, reverse=True)
 
 
@@ -103,7 +117,9 @@ def _oldest_first(service: str, files: list[LogFile], query: Query) -> Iterator[
         yield from filter(query.has, read_lines(service, file, file.forwards(), query))
 
 
-def _newest_first(service: str, files: list[LogFile], query: Query, place: Place | None) -> Iterator[Line]:
+def _newest_first(
+    service: str, files: list[LogFile], query: Query, place: Place | None, check: Check
+) -> Iterator[Line]:
     if place is not None:
         known = [file.number for file in files]
         files = files[known.index(place.file) :] if place.file in known else []
@@ -111,17 +127,18 @@ def _newest_first(service: str, files: list[LogFile], query: Query, place: Place
         if query.since is not None and file.written < query.since:
             return
         end = min(place.start, file.size) if place is not None and place.file == file.number else file.size
-        for block in _joined(file, end):
+        for block in _joined(service, file, end):
+            check()
             yield from reversed([line for line in read_lines(service, file, [block], query) if query.has(line)])
 
 
-def _joined(file: LogFile, end: int) -> Iterator[Block]:
+def _joined(service: str, file: LogFile, end: int) -> Iterator[Block]:
     """The blocks of a file from its end, each beginning with a row that has a time."""
     carried = b""
     for start, data in file.backwards(end):
         data = data + b"\n" + carried if carried else data  # noqa: PLW2901
         place = 0
-        while start and place < min(len(data), _CARRIED) and not has_time(_row(data, place), file):
+        while start and place < min(len(data), _CARRIED) and not has_time(service, _row(data, place), file):
             place = data.find(b"\n", place) + 1 or len(data)
         if place >= min(len(data), _CARRIED):
             place = 0  # so many rows without a time do not belong together

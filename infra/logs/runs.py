@@ -18,6 +18,7 @@ from prefect.client.schemas.sorting import FlowRunSort, LogSort
 
 from infra.logs.lines import LEVELS, Line
 from infra.logs.query import Query
+from infra.logs.reader import Check, go_on
 from tasks.log_lines import FLOW, subjects_of
 from tasks.orchestration.child_runs import tags_of_children
 from tasks.orchestration.prefect_client import RUNS_PER_REQUEST, list_flow_runs, prompt_client, read_flow_runs
@@ -76,10 +77,15 @@ def _archives(subjects: dict[str, object]) -> list[object]:
     return archives if isinstance(archives, list) else []
 
 
-def read_run_log(query: Query, *, newest_first: bool = False, until: datetime | None = None) -> Iterator[Line]:
+def read_run_log(
+    query: Query, *, newest_first: bool = False, until: datetime | None = None, check: Check = go_on
+) -> Iterator[Line]:
     """Yield what Prefect has of the runs of a query, at the latest at `until`; nothing if the query names no run.
 
+    `check` is asked before each page of lines.
+
     Raises:
+        SearchEndedError: `check` did.
         PrefectUnavailableError: The server does not answer.
     """
     runs = [UUID(run) for run in [*query.runs, *query.about]][:MOST_RUNS]
@@ -93,6 +99,7 @@ def read_run_log(query: Query, *, newest_first: bool = False, until: datetime | 
     sort = LogSort.TIMESTAMP_DESC if newest_first else LogSort.TIMESTAMP_ASC
     offset = 0
     while True:
+        check()
         with prompt_client() as client:
             page = client.read_logs(chosen, limit=_LINES_PER_REQUEST, offset=offset, sort=sort)
         yield from filter(query.has, map(_line, page))

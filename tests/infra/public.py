@@ -36,7 +36,7 @@ from infra.accounts.bootstrap import ensure_accounts
 from infra.accounts.cookies import SESSION
 from infra.accounts.permissions import SOCKET, locate, needed_role
 from infra.accounts.roles import UserRole
-from infra.accounts.visitors import CHECK, SECRET_HEADER, came_through_the_front_door
+from infra.accounts.visitors import CHECK, SECRET_HEADER, SOCKET_HEADER, came_through_the_front_door
 from infra.front_door import prepare_front_door, require_front_door, root_certificate
 from infra.services import http_check, prepare_object_store, services
 from infra.stack_settings import VARIABLES, StackSettings
@@ -122,7 +122,7 @@ def stand_in(settings: StackSettings, asked: list[dict[str, str]]) -> Starlette:
                 return RedirectResponse("/sign-in", 302)
             return JSONResponse({"error": "expected a token, found none"}, 401, {"WWW-Authenticate": "Basic"})
         method, path = request.headers["x-forwarded-method"], urlsplit(request.headers["x-forwarded-uri"]).path
-        is_socket = "sec-websocket-key" in request.headers
+        is_socket = SOCKET_HEADER in request.headers
         foreign = request.headers.get("origin", settings.public_url) != settings.public_url
         if SESSION in request.cookies and foreign and (method not in {"GET", "HEAD"} or is_socket):
             return JSONResponse({"error": "foreign origin"}, 403)

@@ -279,6 +279,32 @@ def test_a_run_that_is_logged_to_mlflow_has_its_visitors_name(public: Public) ->
         assert otto.post(f"{base}/registered-models/set-tag", json=owner).status_code == 403
 
 
+def test_on_a_model_its_owner_writes_notes_and_nobody_what_flows_decide_by(public: Public) -> None:
+    base = "/mlflow/api/2.0/mlflow"
+    model, version = {"name": "ottos"}, {"name": "ottos", "version": "1"}
+    with public.client("ada") as ada:
+        tags = [{"key": "studio.owner", "value": "otto"}]
+        ada.post(f"{base}/registered-models/create", json=model | {"tags": tags}).raise_for_status()
+        run = ada.post(f"{base}/runs/create", json={"experiment_id": "0"}).raise_for_status().json()["run"]["info"]
+        source = {"source": f"{run['artifact_uri']}/model", "run_id": run["run_id"]}
+        ada.post(f"{base}/model-versions/create", json=model | source).raise_for_status()
+    changes = [
+        ("POST", "registered-models/set-tag", model | {"key": "note.use", "value": "x"}),
+        ("POST", "model-versions/set-tag", version | {"key": "mlflow.note.content", "value": "x"}),
+        ("PATCH", "registered-models/update", model | {"description": "x"}),
+        ("PATCH", "model-versions/update", version | {"description": "x"}),
+    ]
+    for name, status in (("vera", 403), ("olga", 403), ("otto", 200), ("ada", 200)):
+        with public.client(name) as person:
+            for method, path, body in changes:
+                assert person.request(method, f"{base}/{path}", json=body).status_code == status, (name, path)
+    decided = version | {"key": "class_names", "value": "[]"}
+    with public.client("otto") as otto:
+        assert otto.post(f"{base}/model-versions/set-tag", json=decided).status_code == 403
+        nowhere = {"name": "nowhere", "key": "note.use", "value": "x"}
+        assert otto.post(f"{base}/registered-models/set-tag", json=nowhere).status_code == 403
+
+
 def test_a_socket_is_opened_by_the_handshake_or_by_its_first_message(public: Public) -> None:
     """Prefect's clients give their key in either; its page has the cookie, and says no password."""
     address = f"wss://{NAME}:{public.settings.public_port}/prefect/api/events/out"

@@ -1,24 +1,30 @@
 """The front door with the real front page behind it: accounts, tokens, sessions, and a browser (`make proof`)."""
 
 import base64
+import html
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from infra.accounts.audit import AuditChoice, list_entries
 from infra.accounts.bootstrap import MACHINE, open_accounts
 from infra.accounts.cookies import SESSION
 from infra.accounts.database import Database
 from infra.accounts.people import set_disabled, set_role
 from infra.accounts.roles import UserRole
 from infra.front_door import program
+from infra.logs.query import Query
+from infra.logs.reader import read_forwards
 from infra.services import s3_client
 from tests.infra.accounts.populations import PASSWORD, add_person, add_session, add_token, pass_time
 from tests.infra.browser import OpenBrowser
+from tests.infra.logs.log_folder import ours
 from tests.infra.public import NAME, Public, open_socket, run_public
 from tests.waiting import eventually
 
@@ -113,6 +119,49 @@ def test_a_socket_that_gives_its_key_in_the_first_message_is_known(
     with open_socket(public, f"{address}/out", {"Authorization": f"Basic {basic}"}) as opened:
         opened.send(json.dumps({"type": "auth", "token": "x"}))
         assert json.loads(opened.recv(10))["type"] == "auth_success"
+
+
+def test_a_request_that_plays_a_socket_is_kept_in_the_audit_log(
+    public: Public, accounts: Database, person: str
+) -> None:
+    set_role(accounts, person, UserRole.ADMIN, MACHINE)
+    auth = (person, add_token(accounts, person, UserRole.ADMIN))
+    plays = {"Sec-WebSocket-Key": "eA==", "X-Studio-Socket": "websocket"}
+    variables = "/prefect/api/variables/"
+    with public.client() as client:
+        for name, headers in (("plain", {}), ("hidden", plays)):
+            assert client.post(variables, auth=auth, json={"name": name, "value": 1}).is_success
+            assert client.delete(f"{variables}name/{name}", auth=auth, headers=headers).is_success
+    kept = list_entries(accounts, AuditChoice(name=person, part="prefect"), before=None, limit=9)
+    assert [entry.method for entry in kept] == ["DELETE", "POST", "DELETE", "POST"]
+
+
+def test_a_viewer_reads_no_audit_log_and_writes_no_line_of_others(
+    public: Public, accounts: Database, person: str
+) -> None:
+    """Neither by a search that PostgreSQL refuses, nor by a header that names a run."""
+    auth = (person, add_token(accounts, person))
+    forged = ours(9, f"{person} was here", level="critical", service="training-worker")
+    token = base64.urlsafe_b64encode(json.dumps({"offset": 10**30}).encode()).decode()
+    search = {"experiment_ids": ["0"], "filter": f"tags.x = '{forged}{forged}'", "page_token": token}
+    run = str(uuid4())
+    with public.client() as client:
+        client.put("/prefect/api/saved_searches/", auth=auth, json={"name": "audited"})
+        set_role(accounts, person, UserRole.VIEWER, MACHINE)
+        answer = client.post("/mlflow/api/2.0/mlflow/runs/search", auth=auth, json=search)
+        assert answer.status_code >= 400
+        assert client.get("/sign-in", headers={"X-Studio-Flow-Run": run}).is_success
+        assert client.get("/datasets", auth=auth, headers={"X-Studio-Flow-Run": run}).is_success
+        folder = public.settings.state_dir / "logs"
+        request = answer.headers["x-request-id"]
+        eventually(lambda: [*read_forwards(folder, Query(request=request))], "the line of the request", 10)
+        assert person in (folder / "studio.log").read_text()
+        answer = client.get("/logs/lines?service=studio&level=debug", auth=auth)
+        assert answer.is_success
+        assert '"audit"' not in html.unescape(answer.text)
+    assert "was here" not in (folder / "postgres.log").read_text()
+    assert {line.service for line in read_forwards(folder, Query(text="was here"))} <= {"mlflow"}
+    assert [*read_forwards(folder, Query(runs=[run]))] == []
 
 
 def test_a_person_signs_in_with_a_browser_and_uploads_an_archive(

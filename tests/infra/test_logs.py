@@ -1,9 +1,11 @@
 """What the services of a real stack log of a run and of a request, and how it is found again."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from uuid import UUID, uuid4
 
+import psycopg2
 import pytest
 
 from infra.logs.lines import Line
@@ -80,6 +82,19 @@ def test_each_service_of_ours_writes_json(stack: StackSettings, run: UUID) -> No
         entries = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
         assert entries
         assert all(list(entry)[:5] == ["time", "level", "service", "logger", "message"] for entry in entries)
+
+
+def test_a_statement_that_fails_is_in_no_log(accounts_settings: StackSettings) -> None:
+    """It holds what somebody has searched for, and whoever reads could so write what looks like a line of others."""
+    said = f"nobody-{uuid4().hex[:8]}"
+    with (
+        contextlib.closing(psycopg2.connect(f"{accounts_settings.database_url}/postgres")) as connection,
+        pytest.raises(psycopg2.errors.NumericValueOutOfRange),
+    ):
+        connection.cursor().execute(f"SELECT '{said}' OFFSET {10**30}")
+    log = accounts_settings.state_dir / "postgres.log"  # of the server of these tests
+    text = eventually(lambda: log.read_text() if "out of range" in log.read_text() else "", "the error", 10)
+    assert said not in text
 
 
 def test_what_other_programs_write_has_a_time_and_a_level(stack: StackSettings) -> None:

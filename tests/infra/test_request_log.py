@@ -35,7 +35,8 @@ APP = Starlette(routes=[Route("/x", passes_on), Route("/fails", fails), Route("/
 
 def ask(path: str, *, only_unusual: bool = False, **options: Any) -> httpx.Response:
     async def answer() -> httpx.Response:
-        transport = httpx.ASGITransport(RequestLog(APP, only_unusual=only_unusual), raise_app_exceptions=False)
+        app = RequestLog(APP, only_unusual=only_unusual, is_open=lambda path: path == "/none")
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.get(path, **options)
 
@@ -111,6 +112,13 @@ def test_what_is_not_there_and_a_browser_that_asks_first_are_no_warnings(
 def test_a_name_with_a_wrong_password_is_not_a_user(caplog: pytest.LogCaptureFixture) -> None:
     ask("/refuses?status=401", auth=("ann", "x"))
     assert "user" not in fields(caplog)
+
+
+def test_where_nobody_is_asked_for_a_key_neither_a_name_nor_a_run_is_believed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ask("/none", auth=("ada", "x"), headers={"X-Studio-Flow-Run": RUN})
+    assert not {"user", "flow_run_id"} & fields(caplog).keys()
 
 
 def test_a_service_that_is_asked_all_the_time_logs_what_is_unusual_or_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -256,6 +256,25 @@ def test_what_a_worker_does_all_the_time_is_kept_only_if_it_is_refused(gate: Gat
     assert audit_of(database)[0].path == ACTS["uri"].partition("?")[0]
 
 
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ({"method": "DELETE", "uri": "/prefect/api/variables/name/x"}, ["DELETE"]),
+        ({"uri": "/prefect/api/events/in", "is_socket": True}, ["WEBSOCKET"]),
+        ({"uri": "/prefect/api/events/out", "is_socket": True}, []),
+        ({"uri": "/accounts"}, []),
+    ],
+)
+def test_what_an_admin_does_is_kept_a_socket_that_writes_too(
+    gate: Gate, database: Database, session: str, asked: dict[str, str], kept: list[str]
+) -> None:
+    set_role(database, "ada", UserRole.ADMIN, MACHINE)
+    with database.transaction() as connection:
+        connection.execute(text("TRUNCATE audit"))
+    assert gate.answer(replace(ASKED, session_key=session, origins=OWN, **asked)).status == 204  # type: ignore[arg-type]
+    assert [entry.method for entry in audit_of(database)] == kept
+
+
 def test_what_cannot_be_kept_in_the_audit_log_does_not_happen_and_reading_goes_on(
     gate: Gate, database: Database, session: str
 ) -> None:

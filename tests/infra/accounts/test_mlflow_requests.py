@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from infra.accounts.mlflow_requests import OF_FLOWS, OWNED, USER_TAG, checks_body, permitted
+from infra.accounts.mlflow_requests import OWNER_TAG, USER_TAG, changed_model, checks_body, permitted, require_owner
 from infra.accounts.refused import RequestRefusedError
 from infra.accounts.roles import UserRole
 from infra.accounts.visitors import Visitor
-from tasks.tracking import canaries, champions, deleted_versions, owners
+from tasks.tracking import owners
 
 OTTO = Visitor(name="otto", role=UserRole.OPERATOR)
 ADA = Visitor(name="ada", role=UserRole.ADMIN)
@@ -23,13 +23,13 @@ def test_a_new_run_is_its_visitors_whatever_it_says(visitor: Visitor) -> None:
         "experiment_id": "1",
         "user_id": "eve",
         "userId": "eve",
-        "tags": [{"key": USER_TAG, "value": "eve"}, {"key": "a", "value": "b"}],
+        "tags": [{"key": USER_TAG, "value": "eve"}, {"key": "note.a", "value": "b"}],
     }
     sent = permitted(f"{API}/runs/create", body, visitor)
     assert sent == {
         "experiment_id": "1",
         "user_id": visitor.name,
-        "tags": [{"key": "a", "value": "b"}, {"key": USER_TAG, "value": visitor.name}],
+        "tags": [{"key": "note.a", "value": "b"}, {"key": USER_TAG, "value": visitor.name}],
     }
     assert permitted(f"{API}/runs/create", json.dumps(body), visitor) == sent
 
@@ -43,13 +43,25 @@ def test_a_new_run_is_its_visitors_whatever_it_says(visitor: Visitor) -> None:
         ("registered-models/set-tag", {"key": "studio.owner", "value": "otto"}),
         ("registered-models/set-tag", {"key": "champions", "value": "[1]"}),
         ("model-versions/set-tag", {"key": "deleted_version", "value": "1"}),
+        ("model-versions/set-tag", {"key": "class_names", "value": "[]"}),
+        ("model-versions/set-tag", {"key": "approval.by", "value": "ada"}),
+        ("model-versions/set-tag", {"key": "mlflow.x", "value": "1"}),
+        ("model-versions/set-tag", {"key": "notes", "value": "1"}),
+        ("model-versions/set-tag", {"key": "MLFLOW.NOTE.CONTENT", "value": "1"}),
+        ("model-versions/set-tag", {"key": None, "value": "1"}),
+        ("model-versions/set-tag", {"key": ["note.x"], "value": "1"}),
+        ("runs/set-tag", {"key": "flow_run_id", "value": "1"}),
+        ("runs/log-batch", {"tags": [{"key": "note.a", "value": "1"}, {"key": "promotion", "value": "promoted"}]}),
+        ("runs/log-batch", {"tags": [{"value": "promoted"}]}),
+        ("experiments/create", {"name": "x", "tags": [{"key": "a", "value": "1"}]}),
+        ("experiments/set-experiment-tag", {"key": "a", "value": "1"}),
         ("runs/create", {"tags": [{"key": "fingerprint", "value": "x"}]}),
         ("runs/set-tag", []),
         ("runs/set-tag", None),
         ("runs/log-batch", {"tags": "x"}),
     ],
 )
-def test_tags_by_which_flows_decide_are_for_admins(path: str, body: Any) -> None:
+def test_a_tag_that_is_not_known_to_decide_nothing_is_for_admins(path: str, body: Any) -> None:
     with pytest.raises(RequestRefusedError, match=r"Expected .*; found "):
         permitted(f"{API}/{path}", body, OTTO)
 
@@ -59,16 +71,47 @@ def test_what_flows_of_a_worker_log_stays_that_of_the_person_for_whom_it_works()
     assert permitted(f"{API}/runs/create", body, MACHINE) == body
 
 
-def test_notes_and_tags_of_ones_own_are_for_operators() -> None:
-    for key in ("mlflow.note.content", "mine"):
-        body = {"key": key, "value": "x"}
-        assert permitted(f"{API}/registered-models/set-tag", body, OTTO) == body
+@pytest.mark.parametrize("key", ["mlflow.note.content", "note.mine"])
+@pytest.mark.parametrize("path", ["registered-models/set-tag", "model-versions/set-tag", "runs/set-tag"])
+def test_notes_are_for_operators(path: str, key: str) -> None:
+    body = {"name": "shapes", "key": key, "value": "x"}
+    assert permitted(f"{API}/{path}", body, OTTO) == body
 
 
-def test_the_tags_of_flows_are_reserved() -> None:
-    known = {getattr(champions, name) for name in dir(champions) if name.endswith("_TAG")}
-    assert known | {canaries.TAG, deleted_versions.DELETED_TAG} <= OF_FLOWS
-    assert owners.OWNER_TAG.startswith(OWNED)
+def test_what_mlflows_own_clients_say_of_a_run_is_taken() -> None:
+    tags = [{"key": f"mlflow.{name}", "value": "x"} for name in ("runName", "source.name", "source.git.commit")]
+    body = {"run_id": "1", "metrics": [], "tags": tags}
+    assert permitted(f"{API}/runs/log-batch", body, OTTO) == body
+
+
+def test_on_a_model_and_its_versions_its_owner_and_admins_write() -> None:
+    tags = {OWNER_TAG: "otto", "champions": "[1]"}
+    require_owner("shapes", tags, OTTO)
+    require_owner("shapes", {}, ADA)
+    require_owner("shapes", tags, MACHINE)
+    with pytest.raises(RequestRefusedError, match=r"found olga, and it is otto's\. Ask otto"):
+        require_owner("shapes", tags, Visitor(name="olga", role=UserRole.OPERATOR))
+    with pytest.raises(RequestRefusedError, match=r"it is that of the machine\. Ask an admin"):
+        require_owner("shapes", {}, OTTO)
+    assert OWNER_TAG == owners.OWNER_TAG
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "registered-models/set-tag"),
+        ("POST", "model-versions/set-tag"),
+        ("PATCH", "registered-models/update"),
+        ("PATCH", "model-versions/update"),
+    ],
+)
+def test_each_change_of_a_model_names_it(method: str, path: str) -> None:
+    assert checks_body(method, f"{API}/{path}")
+    assert changed_model(f"{API}/{path}", {"name": "shapes"}) == "shapes"
+    for body in ({}, {"name": None}, {"name": ["shapes"]}):
+        with pytest.raises(RequestRefusedError, match="Expected the name of a model"):
+            changed_model(f"{API}/{path}", body)
+    assert changed_model(f"{API}/runs/set-tag", {"run_id": "1"}) is None
 
 
 def test_the_same_rules_hold_for_every_version_of_the_api() -> None:

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from infra.front_page import live
+from infra.front_page import live, picture_room
 from infra.front_page.application import Services, application
 from infra.rotation import state
 from infra.rotation.state import Rotation
@@ -174,7 +174,7 @@ def test_a_picture_of_another_sites_page_is_refused_and_a_long_one_not_read(
 
 
 def test_only_so_many_pictures_are_read_at_one_time() -> None:
-    assert asyncio.run(_most_read_at_once(live.MAX_AT_ONCE + 5)) == live.MAX_AT_ONCE
+    assert asyncio.run(_most_read_at_once(live.LARGE_AT_ONCE + 5)) == live.LARGE_AT_ONCE
 
 
 async def _most_read_at_once(clients: int) -> int:
@@ -194,6 +194,37 @@ async def _most_read_at_once(clients: int) -> int:
     ):
         await asyncio.gather(*(client.post("/predict/x", content=body()) for _ in range(clients)))
     return most
+
+
+def test_clients_that_send_one_byte_and_no_more_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_room, "GRACE_S", 0.2)
+    slow, seconds = asyncio.run(_answers_beside_slow_clients(live.SMALL_AT_ONCE + 20))
+    assert set(slow) == {408}
+    assert seconds < 5
+
+
+async def _answers_beside_slow_clients(clients: int) -> tuple[list[int], float]:
+    """What so many slow clients are answered, and how long another one waits for its answer."""
+    app = application(NO_SERVICES)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.sleep(3600)
+
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client,
+    ):
+        length = {"Content-Length": "100000"}
+        slow = [asyncio.create_task(client.post("/predict/x", content=body(), headers=length)) for _ in range(clients)]
+        await asyncio.sleep(0.1)
+        began = asyncio.get_running_loop().time()
+        assert (await client.post("/predict/x", content=b"x")).status_code == 502  # there is no Triton
+        seconds = asyncio.get_running_loop().time() - began
+        more = [asyncio.create_task(client.post("/predict/x", content=b"x")) for _ in range(live.SMALL_AT_ONCE + 1)]
+        answers = await asyncio.wait_for(asyncio.gather(*slow), 10)
+        await asyncio.gather(*more)
+    return [answer.status_code for answer in answers], seconds
 
 
 def _config(**parameters: str) -> httpx.Response:

@@ -8,6 +8,10 @@ from urllib.parse import urlencode
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from infra.accounts.audit import Actor, AuditEntry, log_line
+from infra.accounts.roles import UserRole
+from infra.accounts.visitors import Visitor
+from infra.front_page import searches
 from tests.infra.front_page.in_process import NOBODY, ask
 from tests.infra.logs.log_folder import glog, ours, write
 
@@ -23,8 +27,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return logs
 
 
-def lines(**query: object) -> str:
-    answer = ask(f"/logs/lines?{urlencode(query)}")
+def lines(visitor: Visitor | None = None, **query: object) -> str:
+    answer = ask(f"/logs/lines?{urlencode(query)}", visitor=visitor)
     assert answer.status_code == 200, answer.text
     return answer.text
 
@@ -102,6 +106,24 @@ def test_a_cursor_names_no_file_but_a_log(folder: Path) -> None:
         cursor = asked.cursor_behind("2026-11-30T12:00:00+00:00", "0", place)
         assert "message 2" not in lines(cursor=cursor)
     assert ask("/logs/lines?" + urlencode({"cursor": asked.cursor_behind("soon", "x")})).status_code == 400
+
+
+def test_a_search_that_takes_too_long_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / "worker.log", ours(1, "message 1"))
+    monkeypatch.setattr(searches, "LONGEST_S", -1.0)
+    text = lines()
+    assert "The search took too long, and earlier lines were not read" in text
+    assert "No line is like that" not in text
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
+def test_entries_of_the_audit_log_are_for_admins(folder: Path, role: str) -> None:
+    entry = log_line(AuditEntry(actor=Actor(name="boss"), part="studio", action="request"))
+    write(folder / "studio.log", entry, ours(1, "message 1", service="studio") + entry, ours(2, "message 2"))
+    for query in ({}, {"text": "boss"}, {"service": "studio", "level": "debug"}):
+        shown = lines(visitor=Visitor(name="x", role=UserRole.parse(role)), **query)
+        assert ("boss" in shown.replace('value="boss"', "")) == (role == "admin"), query
+    assert "boss" in lines()  # the owner of the machine
 
 
 def test_the_tab_offers_the_services_that_have_logs(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.accounts.audit import Actor, AuditEntry, log_line
 from infra.logs import files
 from infra.logs.lines import Line
 from infra.logs.query import Query, QueryError, parse_time
@@ -72,6 +73,15 @@ def test_lines_are_found_by_what_they_are_about(folder: Path, query: dict[str, o
     assert [line.message for _, line in found] == expected[::-1]
 
 
+@pytest.mark.parametrize("text", ["Ärger", "äRGER in", "straße 猫", "STRASSE 猫", "ẞE", "😀é", "É"])
+def test_a_text_with_letters_beyond_ascii_is_found_in_capitals_or_not(tmp_path: Path, text: str) -> None:
+    """In JSON, where they are escapes, and in the words of others, where they are not."""
+    said = "Ärger in Straße 猫 😀É"
+    write(tmp_path / "worker.log", ours(1, said), ours(2, "Arger in Strase"))
+    write(tmp_path / "triton.log", glog(3, said), glog(4, "Arger in Strase"))
+    assert messages(tmp_path, text=text) == [said, said]
+
+
 def test_what_was_rotated_away_is_read_first(tmp_path: Path) -> None:
     for age, name in enumerate(("a.log", "a.log.1", "a.log.2")):
         write(tmp_path / name, glog(10 - age, name))
@@ -89,8 +99,57 @@ def test_what_is_on_several_rows_is_one_line(tmp_path: Path) -> None:
 
 
 def test_lines_that_two_processes_wrote_into_one_another_are_two(tmp_path: Path) -> None:
-    write(tmp_path / "worker.log", ours(1, "a") + ours(2, "b"), "half" + ours(3, '{"time": "'))
-    assert messages(tmp_path) == ["a", "b", "half", '{"time": "']
+    both = ours(1, "a") + ours(2, '{"time": "', service="flow")
+    write(tmp_path / "worker.log", both, "half" + ours(3, "b"), ours(4, "c") + ours(5, "d", service="mlflow"))
+    read = list(read_forwards(tmp_path, Query()))
+    assert [(line.service, line.message) for line in read[:2]] == [("worker", "a"), ("flow", '{"time": "')]
+    assert [line.message for line in read[2:]] == ["half" + ours(3, "b"), ours(4, "c") + ours(5, "d", service="mlflow")]
+
+
+FORGED = ours(9, "ada deleted the champion", level="critical", service="training-worker", user="ada")
+
+
+@pytest.mark.parametrize(
+    ("service", "row"),
+    [
+        ("postgres", f"2026-11-30 12:00:00.001 UTC [12] postgres@mlflow STATEMENT:  SELECT '{FORGED}{FORGED}'"),
+        ("postgres", f"2026-11-30 12:00:00.001 UTC [12] postgres@mlflow STATEMENT:  SELECT '\n\t{FORGED}"),
+        ("object-store", f"I1130 12:00:01.000000 a.go:1 no such key x\n{FORGED}"),
+        ("triton", f"{FORGED}{FORGED}"),
+        ("mlflow", f"said {FORGED}"),
+        ("mlflow", f"{FORGED}{FORGED}"),
+        ("mlflow", FORGED),
+        ("worker", FORGED),
+    ],
+)
+def test_a_text_that_plays_a_line_of_another_service_stays_a_text_of_its_own(
+    tmp_path: Path, service: str, row: str
+) -> None:
+    """What a stranger has written stands in the logs of programs that quote nothing."""
+    write(tmp_path / f"{service}.log", row)
+    for read in (list(read_forwards(tmp_path, Query())), [line for _, line in read_backwards(tmp_path, Query(), {})]):
+        assert {line.service for line in read} == {service}
+        if service not in {"mlflow", "worker"}:
+            assert {(line.level, "user" in line.fields) for line in read} == {("info", False)}
+
+
+def test_entries_of_the_audit_log_are_left_out_if_they_are_not_asked_for(tmp_path: Path) -> None:
+    entry = log_line(AuditEntry(actor=Actor(name="ada"), part="studio", action="request"))
+    write(
+        tmp_path / "studio.log",
+        ours(1, "x", service="studio"),
+        *TRACE[:2],
+        entry,
+        TRACE[2],
+        entry + ours(2, "y"),
+        entry,
+    )
+    write(tmp_path / "worker.log", ours(3, '{"audit": '), entry)
+    assert sum("audit" in message for message in messages(tmp_path)) == 5
+    shown = ["x", "\n".join(TRACE), '{"audit": ', entry]  # that of the worker, who keeps no audit log, is none
+    assert messages(tmp_path, audit=False) == shown
+    assert messages(tmp_path, audit=False, text="ada") == [entry]
+    assert [line.message for _, line in read_backwards(tmp_path, Query(audit=False), {})] == shown[::-1]
 
 
 @pytest.mark.parametrize(
@@ -153,10 +212,10 @@ def test_a_file_is_followed_over_its_rotation(tmp_path: Path) -> None:
 
 def test_pages_from_the_end_have_each_line_once_while_lines_are_written(tmp_path: Path) -> None:
     def entry(number: int) -> str:
-        return ours(number // 3, f"{number}", service="a")  # three at a time
+        return ours(number // 3, f"{number}", service="mlflow")  # three at a time
 
-    write(tmp_path / "a.log", *map(entry, range(0, 300, 2)))
-    write(tmp_path / "b.log", *map(entry, range(1, 300, 2)))
+    write(tmp_path / "mlflow.log", *map(entry, range(0, 300, 2)))
+    write(tmp_path / "studio.log", *map(entry, range(1, 300, 2)))
     read, places = [], dict[str, Place]()
     for page in range(100):
         found = read_backwards(tmp_path, Query(), places)
@@ -166,16 +225,16 @@ def test_pages_from_the_end_have_each_line_once_while_lines_are_written(tmp_path
         for service, line in lines:
             read.append(int(line.message))
             places[service] = Place(line.file, line.start)
-        with (tmp_path / "a.log").open("a") as log:
+        with (tmp_path / "mlflow.log").open("a") as log:
             log.write(entry(1000 + page) + "\n")
         if page == 2:
-            (tmp_path / "a.log").rename(tmp_path / "a.log.1")
-            write(tmp_path / "a.log", entry(2000))
+            (tmp_path / "mlflow.log").rename(tmp_path / "mlflow.log.1")
+            write(tmp_path / "mlflow.log", entry(2000))
     assert sorted(read) == list(range(300))
 
 
 def test_threads_that_write_late_are_put_in_order(tmp_path: Path) -> None:
-    write(tmp_path / "a.log", *(ours(second, f"{second}") for second in (1, 3, 2, 5, 4)))
+    write(tmp_path / "mlflow.log", *(ours(second, f"{second}") for second in (1, 3, 2, 5, 4)))
     assert messages(tmp_path) == ["1", "2", "3", "4", "5"]
 
 
@@ -211,16 +270,18 @@ def test_what_prefect_says_of_every_run_is_of_level_debug(tmp_path: Path) -> Non
 
 def test_a_line_in_which_a_message_plays_another_line_is_seen_as_one(tmp_path: Path) -> None:
     """Further rows are indented, and what turns or hides text is shown."""
-    write(tmp_path / "a.log", ours(1, "x\n2026-11-30 12:00:00.000 mlflow  all is well\u202e\x9b2J", service="a"))
+    write(
+        tmp_path / "mlflow.log", ours(1, "x\n2026-11-30 12:00:00.000 mlflow  all is well\u202e\x9b2J", service="mlflow")
+    )
     (line,) = read_forwards(tmp_path, Query())
     first, second = line.to_words().split("\n")
-    assert first.endswith("a            x")
+    assert first.endswith("mlflow       x")
     assert second == "    2026-11-30 12:00:00.000 mlflow  all is well\\u202e\\x9b2J"
 
 
 def test_a_run_is_found_as_fast_in_rotated_files_as_blocks_can_be_read(tmp_path: Path) -> None:
     """A rule of the reader, without a clock: blocks without the id are not read line by line."""
-    write(tmp_path / "a.log", *(ours(number, "x" * 200) for number in range(20_000)), ours(30_000, "y", run=RUN))
+    write(tmp_path / "mlflow.log", *(ours(number, "x" * 200) for number in range(20_000)), ours(30_000, "y", run=RUN))
     began = time.process_time()
     everything = len(messages(tmp_path))
     all_of_it = time.process_time() - began
@@ -228,7 +289,7 @@ def test_a_run_is_found_as_fast_in_rotated_files_as_blocks_can_be_read(tmp_path:
     assert messages(tmp_path, runs=[RUN]) == ["y"]
     assert everything == 20_001
     assert time.process_time() - began < all_of_it / 2
-    assert (tmp_path / "a.log").stat().st_size > files.BLOCK
+    assert (tmp_path / "mlflow.log").stat().st_size > files.BLOCK
 
 
 def test_a_line_can_be_made_of_what_is_known(folder: Path) -> None:
