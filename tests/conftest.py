@@ -1,5 +1,6 @@
 """The lanes of the tests, and one real stack for the whole session: it starts with the first test that needs it."""
 
+import gc
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if "prefect" in sys.modules:
         raise pytest.UsageError("A conftest.py imports prefect, which reads its address once: do so in a fixture.")
     config.stash[STATE] = set_environment(stack="not stack" not in config.option.markexpr)
+    gc.disable()  # while all tests and what they import come, which stay to the end
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -55,6 +57,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if any(item.iter_markers("stack")) or any(item.iter_markers("slow")):
             long.add(item.path)
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """From now on the garbage collector looks through what comes, and not through what is there."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
