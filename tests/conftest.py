@@ -192,14 +192,15 @@ def untrained(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:  # 
 
 
 @pytest.fixture(scope="session")
-def served(stack: Any, untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ARG001
-    """An untrained model, served by the stack's Triton."""
-    from tasks.export.exporter import write_graph
+def served(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ARG001
+    """A model that finds nothing, served by the stack's Triton."""
     from tasks.parameters import ServingParams
     from tasks.serving import model_control, model_repository
     from tasks.serving.served_model import ServedModel
+    from tests.tasks.serving.graphs import constant_graph, rows
 
-    graph = write_graph(untrained, tmp_path_factory.mktemp("graph"), 96)
+    graph = tmp_path_factory.mktemp("graph") / "model.onnx"
+    graph.write_bytes(constant_graph(96, {"detections": rows()}))
     model = ServedModel(
         name="served",
         version=1,
