@@ -178,15 +178,23 @@ def stop(settings: StackSettings) -> bool:
     family = [running, *running.children(recursive=True)]
     # One that does not answer is ended below, with what it started.
     with contextlib.suppress(xmlrpc.client.Error, OSError, HTTPException), connect(settings) as supervisor:
-        for worker in [each["name"] for each in supervisor.getAllProcessInfo() if WORKER in each["name"]]:
-            with contextlib.suppress(xmlrpc.client.Fault):
-                supervisor.stopProcess(worker)  # first, while it can still report to Prefect
+        _stop_workers(supervisor)  # first, while they can still report to Prefect
         family += running.children(recursive=True)
         supervisor.stopAllProcesses(False)  # side by side: its shutdown would stop one after the other
         supervisor.shutdown()
     _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS + 10)
     _end([*alive, *processes(settings)])
     return True
+
+
+def _stop_workers(supervisor: Any) -> None:  # noqa: ANN401 - a proxy
+    """Stop the workers side by side; the supervisor kills one that takes too long."""
+    for each in supervisor.getAllProcessInfo():
+        if WORKER in each["name"]:
+            with contextlib.suppress(xmlrpc.client.Fault):
+                supervisor.stopProcess(each["name"], False)
+    while any(WORKER in each["name"] and each["pid"] for each in supervisor.getAllProcessInfo()):
+        time.sleep(0.1)
 
 
 def processes(settings: StackSettings) -> list[psutil.Process]:

@@ -192,8 +192,8 @@ def _command(
         # One model that does not load must not take the others down.
         "strict-readiness": "false",
         "exit-on-error": "false",
-        # A client that stays connected must not hold it up for longer than the supervisor waits.
-        "exit-timeout-secs": 10,
+        # A client that stays connected must not hold it up, nor what is left of a version that was refused.
+        "exit-timeout-secs": 5,
         **({"metrics-config": SUMMARIES} if has_summaries else {}),
         # A bare `curl --data-binary @photo.jpg` can say these only in headers.
         "http-header-forward-pattern": f"(?i)^({'|'.join(PREDICT_HEADERS)})$",
@@ -202,6 +202,8 @@ def _command(
         str(installation.server / "bin" / "tritonserver"),
         *(f"--{name}={value}" for name, value in options.items()),
     ]
+    # Our configs are whole: to complete them it would start each model once more, before it starts it.
+    line += ["--disable-auto-complete-config"]
     line += ["--http-restricted-api", GUARD, "--grpc-restricted-protocol", GUARD]
     return line + [f"--load-model={name}" for name in deployed_models()]
 

@@ -1,5 +1,7 @@
 """Clients of the services, and those that ask while something else happens."""
 
+import functools
+import ssl
 import threading
 from abc import ABC, abstractmethod
 from typing import Self
@@ -10,10 +12,16 @@ from infra.front_page.access import TOKEN_HEADER, token
 from infra.stack_settings import USER, StackSettings
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Of all clients: to read the certificates for each takes 20 ms, and none is looked at here."""
+    return ssl.create_default_context()
+
+
 def prefect_api(stack: StackSettings) -> httpx.Client:
     """Prefect's API with its password, as curl uses it."""
     user, _, password = stack.environment["PREFECT_API_AUTH_STRING"].partition(":")
-    return httpx.Client(base_url=stack.environment["PREFECT_API_URL"], auth=(user, password), timeout=30)
+    return httpx.Client(base_url=stack.environment["PREFECT_API_URL"], auth=(user, password), timeout=30, verify=_tls())
 
 
 def pause_schedules(stack: StackSettings) -> None:
@@ -31,7 +39,9 @@ def pause_schedules(stack: StackSettings) -> None:
 def mlflow_api(stack: StackSettings) -> httpx.Client:
     """MLflow's server with its password, as curl uses it."""
     user, password = (stack.environment[f"MLFLOW_TRACKING_{name}"] for name in ("USERNAME", "PASSWORD"))
-    return httpx.Client(base_url=stack.environment["MLFLOW_TRACKING_URI"], auth=(user, password), timeout=30)
+    return httpx.Client(
+        base_url=stack.environment["MLFLOW_TRACKING_URI"], auth=(user, password), timeout=30, verify=_tls()
+    )
 
 
 def front_page(stack: StackSettings) -> httpx.Client:
@@ -39,7 +49,7 @@ def front_page(stack: StackSettings) -> httpx.Client:
     password = stack.secrets["front_page"]
     headers = {TOKEN_HEADER: token(password)}
     address = f"http://127.0.0.1:{stack.live_port}"
-    return httpx.Client(base_url=address, auth=(USER, password), headers=headers, timeout=30)
+    return httpx.Client(base_url=address, auth=(USER, password), headers=headers, timeout=30, verify=_tls())
 
 
 class Clients(ABC):

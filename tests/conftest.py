@@ -1,5 +1,6 @@
 """The lanes of the tests, and one real stack for the whole session: it starts with the first test that needs it."""
 
+import gc
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if "prefect" in sys.modules:
         raise pytest.UsageError("A conftest.py imports prefect, which reads its address once: do so in a fixture.")
     config.stash[STATE] = set_environment(stack="not stack" not in config.option.markexpr)
+    gc.disable()  # while all tests and what they import come, which stay to the end
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -55,6 +57,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if any(item.iter_markers("stack")) or any(item.iter_markers("slow")):
             long.add(item.path)
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """From now on the garbage collector looks through what comes, and not through what is there."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -183,14 +192,15 @@ def untrained(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:  # 
 
 
 @pytest.fixture(scope="session")
-def served(stack: Any, untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ARG001
-    """An untrained model, served by the stack's Triton."""
-    from tasks.export.exporter import write_graph
+def served(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ARG001
+    """A model that finds nothing, served by the stack's Triton."""
     from tasks.parameters import ServingParams
     from tasks.serving import model_control, model_repository
     from tasks.serving.served_model import ServedModel
+    from tests.tasks.serving.graphs import constant_graph, rows
 
-    graph = write_graph(untrained, tmp_path_factory.mktemp("graph"), 96)
+    graph = tmp_path_factory.mktemp("graph") / "model.onnx"
+    graph.write_bytes(constant_graph(96, {"detections": rows()}))
     model = ServedModel(
         name="served",
         version=1,

@@ -16,6 +16,7 @@ from tests.waiting import eventually
 
 DEADLINE_S = 300
 FLOW = "flow's process"
+ENGINE = "infra.engine"  # in the command of that process
 
 
 def until(what: Callable[[], object], why: str) -> None:
@@ -60,7 +61,7 @@ def processes(run: UUID, part: str = "") -> list[psutil.Process]:
 
 def worker_of(run: UUID) -> psutil.Process:
     """The worker that started the process of a run."""
-    ancestors = {each for process in processes(run, "prefect.engine") for each in process.parents()}
+    ancestors = {each for process in processes(run, ENGINE) for each in process.parents()}
     (worker,) = [each for each in ancestors if "infra.worker" in each.cmdline()]
     return worker
 
@@ -81,9 +82,9 @@ def without_workers(stack: StackSettings) -> Iterator[None]:
 def kill(stack: StackSettings, victim: str, run: UUID) -> None:
     """End a process as the kernel would; what supervises it starts it again."""
     if victim == FLOW:
-        (process,) = processes(run, "prefect.engine")
+        (process,) = processes(run, ENGINE)
         process.kill()
-    elif victim == "worker" and processes(run, "prefect.engine"):
+    elif victim == "worker" and processes(run, ENGINE):
         worker_of(run).kill()
     else:
         kill_service(stack, victim)

@@ -21,7 +21,7 @@ from infra.stack_settings import ROOT, StackSettings
 from infra.supervisord import bin_path
 from tasks.inference.work_plan import IMAGES_PER_CHUNK
 from tasks.orchestration import deployed_flows
-from tests.chaos.steps import completed, processes, read, set_state, until
+from tests.chaos.steps import ENGINE, completed, processes, read, set_state, until
 from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served, undeploy
 
@@ -82,7 +82,7 @@ def kill_service(stack: StackSettings, name: str) -> None:
 
 
 def kill_flow(run: UUID) -> None:
-    (flow,) = processes(run, "prefect.engine")
+    (flow,) = processes(run, ENGINE)
     flow.kill()
 
 
@@ -173,7 +173,7 @@ def test_helpers_go_on_while_the_run_that_they_share_is_away(model: str) -> None
 
 def at_work(run: UUID) -> list[UUID]:
     """Runs that share the work of this one and have a process."""
-    return [each for each in helpers(run) if read(each).state_name == "Running" and processes(each, "prefect.engine")]
+    return [each for each in helpers(run) if read(each).state_name == "Running" and processes(each, ENGINE)]
 
 
 def is_final(run: UUID) -> bool:

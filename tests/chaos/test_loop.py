@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from infra.stack_settings import StackSettings
 from tasks.orchestration.prefect_client import PrefectUnavailableError
 from tasks.serving import model_repository
-from tests.chaos.steps import FLOW, kill, kill_service, processes, read, until
+from tests.chaos.steps import ENGINE, FLOW, kill, kill_service, processes, read, until
 from tests.emitted import emitted, events
 from tests.flows import loops, registered
 from tests.flows.pipelines import children, title
@@ -56,7 +56,7 @@ def goes_on(loop: UUID, name: str, victim: str) -> bool:
     A loop whose worker has been killed dies when it next says something, and may miss a whole part until it is back.
     """
     found = loops.part(loop, name)
-    is_there = victim != FLOW or bool(processes(loop, "prefect.engine"))
+    is_there = victim != FLOW or bool(processes(loop, ENGINE))
     return found is not None and found.state_name == "Running" and is_there
 
 

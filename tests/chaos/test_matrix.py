@@ -37,7 +37,7 @@ from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.tracked_evaluation.validation import keep_validation
 from tasks.tracking import registry
-from tests.chaos.steps import FLOW, kill, log, processes, read, until
+from tests.chaos.steps import ENGINE, FLOW, kill, log, processes, read, until
 from tests.flows import registered
 from tests.flows.steps import aside, champion, served
 from tests.tasks.catalogue.registry import infer as record_run
@@ -425,7 +425,7 @@ def kill_halfway(
     """Kill a part of the stack in the middle of a run, do what the run waits for, and check what it has made."""
     run = case.start()
     until(lambda: case.is_halfway(run), "the run is in the middle of its work")
-    assert processes(run, "prefect.engine")
+    assert processes(run, ENGINE)
     kill(stack, victim, run)
     killed_at = time.monotonic()
     meanwhile(run)

@@ -21,7 +21,7 @@ from infra.demo_data import ArchivePlan
 from infra.environment import scratch
 from infra.stack_settings import StackSettings
 from tasks.orchestration import deployed_flows
-from tests.chaos.steps import completed, log, processes, read, set_state, until, worker_of
+from tests.chaos.steps import ENGINE, completed, log, processes, read, set_state, until, worker_of
 
 EPOCHS = 18
 PLANS = (
@@ -83,7 +83,7 @@ def assert_whole(run: UUID, name: str) -> None:
 
 def kill(run: UUID) -> None:
     """End the flow's process as the kernel would; the training has to see for itself that it is alone."""
-    (flow,) = processes(run, "prefect.engine")
+    (flow,) = processes(run, ENGINE)
     flow.kill()
     until(lambda: not processes(run), "the training has ended with its flow run")
 

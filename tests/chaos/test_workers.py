@@ -21,7 +21,7 @@ from infra.stack_settings import ROOT, StackSettings
 from infra.supervisord import STACK_ENV_VAR
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.prefect_client import patient_client
-from tests.chaos.steps import completed, log, processes, read, until, without_workers
+from tests.chaos.steps import ENGINE, completed, log, processes, read, until, without_workers
 from tests.chaos.test_trainings import PLANS, carried_on_after, reached, start
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
@@ -93,7 +93,7 @@ def is_given_back(run: UUID) -> bool:
 def test_a_run_that_ends_in_time_is_not_interrupted(workers: Workers) -> None:
     worker = workers.start("--drain", "60", queues=["interactive"])
     run = deployed_flows.start("validate-dataset", {"archive": SMALL.name})
-    until(lambda: bool(processes(run, "prefect.engine")), "it has begun")
+    until(lambda: bool(processes(run, ENGINE)), "it has begun")
     worker.send_signal(signal.SIGTERM)
     later = deployed_flows.start("validate-dataset", {"archive": SMALL.name})
     worker.wait(timeout=90)

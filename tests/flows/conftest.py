@@ -10,21 +10,21 @@ import pytest
 # prefect is imported in the fixtures: it reads its address once, which pytest_configure sets after this file is read.
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def weights(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
     from tests.flows.registered import make_weights
 
     return make_weights(tmp_path_factory.mktemp("weights"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.flows.registered import make_sample
 
     return make_sample(tmp_path_factory.mktemp("sample"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def graph(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tasks.export.exporter import write_graph
     from tests.flows.registered import SIZE

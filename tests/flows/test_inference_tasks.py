@@ -71,9 +71,7 @@ def serve(task: str, folder: Path) -> str:
     return name
 
 
-@pytest.fixture(
-    scope="module", params=[*TASKS[:2], *(pytest.param(task, marks=pytest.mark.heavy) for task in TASKS[2:])]
-)
+@pytest.fixture(scope="module", params=[TASKS[0], *(pytest.param(task, marks=pytest.mark.heavy) for task in TASKS[1:])])
 def seen(request: pytest.FixtureRequest, stack: object, tmp_path_factory: pytest.TempPathFactory) -> Seen:  # noqa: ARG001
     task: str = request.param
     model = serve(task, tmp_path_factory.mktemp(task))

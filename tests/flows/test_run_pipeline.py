@@ -19,7 +19,7 @@ from infra import patrol
 from infra.stack_settings import StackSettings
 from tasks.deployment import approval
 from tasks.orchestration import deployed_flows, questions
-from tests.chaos.steps import processes, read, set_state, until
+from tests.chaos.steps import ENGINE, processes, read, set_state, until
 from tests.emitted import events
 from tests.flows.pipelines import QUICK_PIPELINE, children, store_data, title
 from tests.flows.steps import champion
@@ -83,7 +83,7 @@ def goes_on(run: UUID, title: str) -> bool:
 
 def kill(run: UUID) -> None:
     """End the pipeline's process as the kernel would."""
-    for process in processes(run, "prefect"):
+    for process in processes(run, ENGINE):
         process.kill()
 
 

@@ -114,6 +114,13 @@ class Page:
     def resize(self, width: int, height: int) -> None:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
+    def assert_no_wider(self, *widths: int) -> None:
+        """In windows of these widths nothing has to be scrolled sideways."""
+        for width in widths:
+            self.resize(width, 800)
+            self.wait(f"innerWidth === {width}")
+            assert self.js("document.documentElement.scrollWidth") <= width
+
 
 @contextmanager
 def chromium(folder: Path, *more: str) -> Iterator[Page]:

@@ -225,12 +225,11 @@ def test_what_the_file_lists_no_longer_is_taken_away(client: SyncPrefectClient, 
     assert "gpu" in names
 
 
-@pytest.mark.parametrize("archive", ["shapes-a.zip", "shapes-{{ 7 * 7 }} \"<b>'.zip"])
 def test_an_archive_that_lands_starts_its_pipeline_under_its_very_name(
-    client: SyncPrefectClient, tmp_path: Path, archive: str
+    client: SyncPrefectClient, tmp_path: Path
 ) -> None:
-    """One that does not match, or is not valid, starts none."""
-    model = f"lands-{uuid4().hex[:8]}"
+    """One that does not match, or is not valid, starts none; and what a name says is not filled in."""
+    model, archive = f"lands-{uuid4().hex[:8]}", "shapes-{{ 7 * 7 }} \"<b>'.zip"
     trigger = LANDS | {"enabled": True, "parameters": {"archives": ["champion+", "{{ event.payload.archive }}"]}}
     trigger["match"] = trigger["match"] | {"verdict": ["valid", "valid-with-warnings"]}
     entry = TRAIN | {"parameters": {"model_name": model}, "triggers": [trigger]}

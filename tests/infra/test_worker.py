@@ -1,14 +1,46 @@
-"""Our worker: which of the runs that wait it takes."""
+"""Which of the runs that wait our worker takes, and how it starts the run of a flow."""
 
 import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import anyio
 import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.workers.process import ProcessWorker
 
-from infra.worker import DrainingWorker
+from infra.stack_settings import ROOT
+from infra.worker import PULL_STEPS, CheckoutConfiguration, DrainingWorker
+from tasks.orchestration import deployed_flows
+from tests.prefect_runs import make_run
+from tests.waiting import eventually
+
+ENTRYPOINT = "flows/validate_dataset.py:validate_dataset"
+ELSEWHERE = """
+from prefect import flow
+
+@flow
+def elsewhere() -> None:
+    raise RuntimeError("seen here")
+"""
+
+
+def prepared(pull_steps: list[dict[str, Any]] | None, **configuration: Any) -> CheckoutConfiguration:
+    made = CheckoutConfiguration(**configuration)
+    deployment = DeploymentResponse(
+        id=uuid4(), name="gpu", flow_id=uuid4(), entrypoint=ENTRYPOINT, pull_steps=pull_steps, labels={}
+    )
+    made.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=deployment.flow_id, name="run"), deployment)
+    return made
 
 
 def test_a_run_whose_process_is_still_here_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +64,67 @@ def test_a_run_whose_process_is_still_here_waits_for_its_end(monkeypatch: pytest
     monkeypatch.setattr(ProcessWorker, "_submit_scheduled_flow_runs", take)
     asyncio.run(poll())
     assert taken == [[other], [here, other]]
+
+
+def test_a_run_whose_deployment_enters_the_checkout_is_of_it() -> None:
+    assert yaml.safe_load((ROOT / "prefect.yaml").read_text())["pull"] == PULL_STEPS
+    assert prepared(PULL_STEPS).flow == "flows.validate_dataset.validate_dataset"
+
+
+@pytest.mark.parametrize(
+    "pull_steps", [None, [], [*PULL_STEPS, {"git": {}}], [{"prefect.deployments.steps.git_clone": {}}]]
+)
+def test_a_run_whose_flow_lies_elsewhere_is_left_to_prefect(pull_steps: list[dict[str, Any]] | None) -> None:
+    assert prepared(pull_steps).flow is None
+
+
+def test_a_command_that_somebody_has_chosen_is_left_to_prefect() -> None:
+    assert prepared(PULL_STEPS, command="python -m prefect.engine").flow is None
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "flows").glob("*.py")), ids=lambda path: path.stem)
+def test_no_flow_has_a_hook_that_only_a_worker_would_call(path: Path) -> None:
+    """The worker does not look for any."""
+    assert not re.search(r"on_(crashed|cancellation)", path.read_text())
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_flow_of_the_checkout_is_started_without_a_process_that_looks_for_it() -> None:
+    """That one would say in the run's log which steps it takes."""
+    run = deployed_flows.start("validate-dataset", {"archive": f"absent-{uuid4().hex[:8]}.zip"})
+    assert deployed_flows.wait(run, 120).name == "Failed"
+    lines = [line.text for line in deployed_flows.read_log(run)]
+    assert any("absent-" in line for line in lines)
+    assert not [line for line in lines if "pull step" in line]
+
+
+@pytest.mark.heavy
+def test_a_flow_that_cannot_be_imported_says_so_in_the_log_of_its_run(
+    client: SyncPrefectClient, deployment: UUID
+) -> None:
+    run = make_run(client, deployment)
+    environment = {"PREFECT__FLOW_RUN_ID": str(run), "PREFECT__FLOW_ENTRYPOINT": "flows.no_such_flow.no_such_flow"}
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.engine"], cwd=ROOT, env=os.environ | environment, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    lines = eventually(lambda: [line.text for line in deployed_flows.read_log(run)], "its log")
+    assert any("No module named 'flows.no_such_flow'" in line for line in lines)
+
+
+@pytest.mark.heavy
+@pytest.mark.usefixtures("stack")
+def test_a_flow_that_lies_elsewhere_is_fetched_and_run(client: SyncPrefectClient, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
+    deployment = client.create_deployment(
+        client.create_flow_from_name("elsewhere"),
+        f"elsewhere-{uuid4().hex[:8]}",
+        entrypoint="elsewhere.py:elsewhere",
+        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path)}}],
+        work_pool_name="gpu",
+        work_queue_name="interactive",
+    )
+    run = client.create_flow_run_from_deployment(deployment).id
+    state = deployed_flows.wait(run, 120)
+    client.delete_deployment(deployment)
+    assert (state.name, "seen here" in str(state.message)) == ("Failed", True)

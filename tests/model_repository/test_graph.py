@@ -89,11 +89,9 @@ def repository(stack: object) -> Iterator[Any]:  # noqa: ARG001
         store.delete_object(Bucket="models", Key=item["Key"])
 
 
-def publish(store: Any, task: str, sizes: Sizes, version: int = 1, **changes: Any) -> ServedModel:
-    content = graph(sizes)
-    store.put_object(Bucket="models", Key=f"{NAME}/{version}/model.onnx", Body=content)
-    upload_code(f"{NAME}/{version}")
-    model = ServedModel(
+def described(task: str, content: bytes, version: int = 1) -> ServedModel:
+    """What a deployment says of a graph."""
+    return ServedModel(
         name=NAME,
         version=version,
         task=task,
@@ -102,7 +100,13 @@ def publish(store: Any, task: str, sizes: Sizes, version: int = 1, **changes: An
         run_id="run",
         digest=hashlib.sha256(content).hexdigest(),
     )
-    return replace(model, **changes)
+
+
+def publish(store: Any, task: str, sizes: Sizes, version: int = 1, **changes: Any) -> ServedModel:
+    content = graph(sizes)
+    store.put_object(Bucket="models", Key=f"{NAME}/{version}/model.onnx", Body=content)
+    upload_code(f"{NAME}/{version}")
+    return replace(described(task, content, version), **changes)
 
 
 def ask(client: Any, shown: NDArray[np.uint8], names: list[str], version: int = 1) -> dict[str, Any]:
@@ -145,27 +149,19 @@ def test_requests_side_by_side_each_get_their_own_answer(repository: Any) -> Non
         list(pool.map(check, range(120)))
 
 
+OTHER_OUTPUTS = r"expected the outputs \['detections'\], found \['boxes'\]"
+OTHER_SIZES = "expected detections as 1 x 300 x 6 float32, found"
+
+
 @pytest.mark.parametrize(
-    ("task", "sizes", "reason"),
-    [
-        (
-            "segment",
-            TASKS["detect"],
-            r"expected the outputs \['coefficients', 'detections', 'prototypes'\], found \['det",
-        ),
-        ("detect", TASKS["obb"], r"expected the outputs \['detections'\], found \['detections', 'rotated'\]"),
-        ("detect", {"boxes": (300, 6)}, r"expected the outputs \['detections'\], found \['boxes'\]"),
-        ("detect", {"detections": (100, 6)}, "expected detections as 1 x 300 x 6 float32, found"),
-        ("detect", {"detections": (300,)}, "expected detections as 1 x 300 x 6 float32, found"),
-        ("classify", {"scores": (4,)}, "expected scores as 1 x 3 float32, found"),
-        ("segment", {**TASKS["segment"], "prototypes": (6, 8, 8)}, "expected prototypes as 1 x 5 x 8 x 8 float32"),
-        ("segment", {**TASKS["segment"], "prototypes": (5, 16, 16)}, "expected prototypes as 1 x 5 x 8 x 8 float32"),
-        ("pose", {**DETECTIONS, "keypoints": (300, 7, 2)}, "expected keypoints as 1 x 300 x 7 x 3 float32"),
-    ],
+    ("sizes", "reason"), [({"boxes": (300, 6)}, OTHER_OUTPUTS), ({"detections": (100, 6)}, OTHER_SIZES)]
 )
-def test_a_graph_of_another_task_is_refused(repository: Any, task: str, sizes: Sizes, reason: str) -> None:
+def test_a_graph_that_its_task_does_not_have_is_refused_with_the_reason(
+    repository: Any, sizes: Sizes, reason: str
+) -> None:
+    """By what they are called, and by their sizes; which those are of each task is asked of the code itself below."""
     with pytest.raises(ServingError, match=reason):
-        load_versions.fn(NAME, [publish(repository, task, sizes)], ServingParams(), 1)
+        load_versions.fn(NAME, [publish(repository, "detect", sizes)], ServingParams(), 1)
 
 
 def test_a_graph_that_is_not_the_one_deployed_is_refused(repository: Any) -> None:
@@ -288,6 +284,34 @@ def test_a_batch_that_does_not_fit_a_gpu_names_the_setting(tmp_path: Path, monke
     monkeypatch.setattr(kind, "run_session", lambda *_: MemoryError("no memory"))
     with pytest.raises(RuntimeError, match=r"serving\.max_batch_size"):
         kind(path, TASKS["detect"], 1, CPU, 16)
+
+
+@pytest.mark.parametrize(
+    ("task", "sizes", "reason"),
+    [
+        (
+            "segment",
+            TASKS["detect"],
+            r"expected the outputs \['coefficients', 'detections', 'prototypes'\], found \['det",
+        ),
+        ("detect", TASKS["obb"], r"expected the outputs \['detections'\], found \['detections', 'rotated'\]"),
+        ("detect", {"boxes": (300, 6)}, OTHER_OUTPUTS),
+        ("detect", {"detections": (100, 6)}, OTHER_SIZES),
+        ("detect", {"detections": (300,)}, OTHER_SIZES),
+        ("classify", {"scores": (4,)}, "expected scores as 1 x 3 float32, found"),
+        ("segment", {**TASKS["segment"], "prototypes": (6, 8, 8)}, "expected prototypes as 1 x 5 x 8 x 8 float32"),
+        ("segment", {**TASKS["segment"], "prototypes": (5, 16, 16)}, "expected prototypes as 1 x 5 x 8 x 8 float32"),
+        ("pose", {**DETECTIONS, "keypoints": (300, 7, 2)}, "expected keypoints as 1 x 300 x 7 x 3 float32"),
+    ],
+)
+def test_a_graph_of_another_task_is_refused(code: Any, tmp_path: Path, task: str, sizes: Sizes, reason: str) -> None:
+    content = graph(sizes)
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "model.onnx").write_bytes(content)
+    config = model_config([described(task, content)], ServingParams(), 1)
+    given = {"model_repository": str(tmp_path), "model_instance_kind": "CPU"}
+    with pytest.raises(ValueError, match=reason):
+        code.TritonPythonModel()._load(given, config, "1")
 
 
 FINAL = 1

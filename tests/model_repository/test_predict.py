@@ -225,7 +225,7 @@ def test_a_classifier_is_shown_the_centre_as_in_training(tasks: Any) -> None:
 
 
 class Callers(Clients):
-    """Two of them, asking without end until they are left; every answer's version is kept."""
+    """Two of them, asking a moment after each answer until they are left; every answer's version is kept."""
 
     def __init__(self, model: str) -> None:
         self.model, self.versions, self.failures = model, list[int](), list[object]()
@@ -233,7 +233,7 @@ class Callers(Clients):
 
     def run(self) -> None:
         """Ask again and again."""
-        while not self.stop.is_set():
+        while not self.stop.wait(0.01):
             status, answer = curl(PICTURE, model=self.model)
             if status == 200:
                 self.versions.append(answer["version"])

@@ -313,11 +313,9 @@ def test_deleting_asks_first_and_then_starts_with_this_run(page: Page, stack: St
     assert [each["parameters"] for each in runs if each["parameters"].get("run") == doomed] == [{"run": doomed}]
 
 
-@pytest.mark.parametrize("width", [360, 768, 1920])
-def test_nothing_is_wider_than_the_window(page: Page, run: str, stack: StackSettings, width: int) -> None:
-    page.resize(width, 800)
+def test_nothing_is_wider_than_the_window(page: Page, run: str, stack: StackSettings) -> None:
     page.wait("document.querySelector('tbody th') !== null")
-    assert page.js("document.documentElement.scrollWidth <= innerWidth")
+    page.assert_no_wider(360, 768, 1920)
     page.open(f"http://127.0.0.1:{stack.live_port}/predictions/{run}")
     page.wait("document.querySelector('.picture img') !== null && document.querySelectorAll('tbody th').length > 5")
-    assert page.js("document.documentElement.scrollWidth <= innerWidth")
+    page.assert_no_wider(360, 768, 1920)

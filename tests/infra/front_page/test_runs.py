@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
@@ -19,6 +20,7 @@ from tasks.orchestration.outcome import NOTHING_NEW
 from tasks.tracking.mlflow_client import TRAINING, experiment_id
 from tests.clients import front_page
 from tests.infra.browser import Page
+from tests.infra.front_page.in_process import ask
 from tests.infra.front_page.settled import SETTLED
 from tests.prefect_runs import make_run
 
@@ -65,41 +67,50 @@ def test_a_run_is_shown_with_what_it_does_and_how_far_it_is(
     assert not re.search(r"<b>|onclick|style=", text)
 
 
-def test_older_runs_follow_where_the_first_answer_ended(
-    stack: StackSettings, client: SyncPrefectClient, deployment: UUID, flow: str
-) -> None:
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page in this process has a few runs at a time, so that few have to be made."""
+    monkeypatch.setattr(runs, "PER_PAGE", 3)
+    monkeypatch.setattr(runs, "MOST_REPEATED", 7)
+
+
+def asked(path: str, **query: str) -> httpx.Response:
+    """What that page answers."""
+    return ask(str(httpx.URL(path, params=query))).raise_for_status()
+
+
+@pytest.mark.usefixtures("short")
+def test_older_runs_follow_where_the_first_answer_ended(client: SyncPrefectClient, deployment: UUID, flow: str) -> None:
     """Whatever ends meanwhile is shown above, and nothing between the two is lost."""
     expected = [str(made(client, deployment, Cancelled())) for _ in range(runs.PER_PAGE + 2)][::-1]
-    first = get(stack, "/runs/newest", flow=flow)
+    first = asked("/runs/newest", flow=flow).text
     until = cursor(first)
     assert shown(first) == expected[: runs.PER_PAGE]
     assert 'id="older" hx-swap-oob="true"' in first
     late = str(made(client, deployment, Cancelled()))
-    again = get(stack, "/runs/newest", flow=flow, until=until)
+    again = asked("/runs/newest", flow=flow, until=until).text
     assert (shown(again), cursor(again)) == ([late, *expected[: runs.PER_PAGE]], until)
     assert "older" not in again
-    older = get(stack, "/runs/older", flow=flow, cursor=until)
+    older = asked("/runs/older", flow=flow, cursor=until).text
     assert shown(older) == expected[runs.PER_PAGE :]
     assert "hx-get" not in older
 
 
-def test_a_list_that_has_grown_long_begins_again(
-    stack: StackSettings, client: SyncPrefectClient, deployment: UUID, flow: str
-) -> None:
+@pytest.mark.usefixtures("short")
+def test_a_list_that_has_grown_long_begins_again(client: SyncPrefectClient, deployment: UUID, flow: str) -> None:
     """The list alone, and not the page: somebody may be writing on it."""
     for _ in range(runs.PER_PAGE):
         made(client, deployment, Cancelled())
-    until = cursor(get(stack, "/runs/newest", flow=flow))
-    with front_page(stack) as page:
-        for count, lines, begins in (
-            (runs.MOST_REPEATED - runs.PER_PAGE, runs.MOST_REPEATED, False),
-            (1, runs.PER_PAGE, True),
-        ):
-            for _ in range(count):
-                made(client, deployment, Cancelled())
-            answer = page.get("/runs/newest", params={"flow": flow, "until": until})
-            assert (len(shown(answer.text)), 'id="older"' in answer.text) == (lines, begins)
-            assert "HX-Refresh" not in answer.headers
+    until = cursor(asked("/runs/newest", flow=flow).text)
+    for count, lines, begins in (
+        (runs.MOST_REPEATED - runs.PER_PAGE, runs.MOST_REPEATED, False),
+        (1, runs.PER_PAGE, True),
+    ):
+        for _ in range(count):
+            made(client, deployment, Cancelled())
+        answer = asked("/runs/newest", flow=flow, until=until)
+        assert (len(shown(answer.text)), 'id="older"' in answer.text) == (lines, begins)
+        assert "HX-Refresh" not in answer.headers
     assert cursor(answer.text) != until
 
 
@@ -258,9 +269,7 @@ def test_a_run_is_cancelled_after_a_question_alone(tab: Page, client: SyncPrefec
     assert client.read_flow_run(run).state_name == "Cancelled"
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_is_wider_than_the_window(tab: Page, client: SyncPrefectClient, deployment: UUID, width: int) -> None:
+def test_nothing_is_wider_than_the_window(tab: Page, client: SyncPrefectClient, deployment: UUID) -> None:
     made(client, deployment, Running(), Failed(message="x" * 300))
-    tab.resize(width, 800)
     tab.wait("document.querySelector('.run') !== null")
-    assert tab.js("document.documentElement.scrollWidth <= innerWidth")
+    tab.assert_no_wider(360, 1280)

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
-from ultralytics.models import YOLO
 
-from tasks.export.exporter import write_graph
 from tasks.parameters import ServingParams
 from tasks.serving.grpc_client import smoke_test
 from tasks.serving.http_client import ServingError
@@ -24,7 +22,8 @@ from tasks.serving.served_model import ServedModel
 from tasks.serving.triton_config import model_config
 from tasks.serving.triton_names import candidate_name
 from tasks.settings import Settings
-from tests.tasks.serving.graphs import upload_code
+from tests.tasks.serving.graphs import constant_graph, rows, upload_code
+from tests.waiting import eventually
 
 SIZES = {1: 64, 2: 96}
 DIGESTS: dict[int, str] = {}  # of the graphs that lie in the repository, by version
@@ -49,15 +48,9 @@ def served(version: int, image_size: int | None = None) -> ServedModel:
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
-    """Two small graphs of different image size, of the architecture alone."""
-    folder = tmp_path_factory.mktemp("graphs")
-    model: Any = YOLO("yolo11n.yaml")
-    model.save(folder / "weights.pt")
-    return {
-        version: write_graph(folder / "weights.pt", folder / str(version), size).read_bytes()
-        for version, size in SIZES.items()
-    }
+def graphs() -> dict[int, bytes]:
+    """Two graphs of different image size, which find nothing."""
+    return {version: constant_graph(size, {"detections": rows()}) for version, size in SIZES.items()}
 
 
 def put(version: int, *, graph: bytes | None, entry: str = NAME) -> None:
@@ -67,17 +60,34 @@ def put(version: int, *, graph: bytes | None, entry: str = NAME) -> None:
     upload_code(f"{entry}/{version}")
 
 
-@pytest.fixture
-def old(stack: object, graphs: dict[int, bytes]) -> Iterator[ServedModel]:  # noqa: ARG001
-    """Version 1, serving; version 2 only in the repository."""
+@pytest.fixture(scope="module")
+def repository(stack: object, graphs: dict[int, bytes]) -> Iterator[None]:  # noqa: ARG001
+    """Versions 1 and 2 in the repository; nothing of them is served at the end."""
     for version, graph in graphs.items():
         put(version, graph=graph)
-    load_versions.fn(NAME, [served(1)], PARAMS, 1)
-    yield served(1)
-    unload.fn(NAME)
-    unload.fn(candidate_name(NAME))
-    for item in boto3.client("s3").list_objects_v2(Bucket="models", Prefix=NAME).get("Contents", []):
+    yield
+    remove(NAME)
+
+
+def remove(entry: str) -> None:
+    unload.fn(entry)
+    for item in boto3.client("s3").list_objects_v2(Bucket="models", Prefix=f"{entry}/").get("Contents", []):
         boto3.client("s3").delete_object(Bucket="models", Key=item["Key"])
+
+
+@pytest.fixture
+def aside(repository: None) -> Iterator[str]:  # noqa: ARG001
+    """The name under which a version is tried; nothing is there at the end."""
+    yield candidate_name(NAME)
+    remove(candidate_name(NAME))
+
+
+@pytest.fixture
+def old(repository: None) -> ServedModel:  # noqa: ARG001
+    """Version 1, serving, alone; a test that finds it so leaves it to the next."""
+    if list_served_versions(NAME) != [served(1)]:
+        load_versions.fn(NAME, [served(1)], PARAMS, 1)
+    return served(1)
 
 
 def ask(version: int, shape: tuple[int, ...]) -> Any:
@@ -88,7 +98,7 @@ def ask(version: int, shape: tuple[int, ...]) -> Any:
 
 
 class Traffic:
-    """Requests to version 1, one after the other, until it is left."""
+    """Requests to version 1, each a moment after the last answer, until the block is left and one has its answer."""
 
     def __enter__(self) -> Self:
         self.answered, self.failures = 0, list[str]()
@@ -97,7 +107,7 @@ class Traffic:
         return self
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(0.01):
             try:
                 ask(1, (1, 64, 64, 3))
                 self.answered += 1
@@ -105,8 +115,11 @@ class Traffic:
                 self.failures.append(str(error))
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        try:
+            eventually(lambda: self.answered or self.failures, "an answer")
+        finally:
+            self._stop.set()
+            self._thread.join()
 
 
 def test_two_versions_of_different_image_size_answer_side_by_side(old: ServedModel) -> None:
@@ -136,11 +149,11 @@ def test_the_old_version_is_dropped_when_only_the_new_one_is_named(old: ServedMo
     ],
 )
 def test_a_broken_version_is_refused_with_its_reason_and_the_old_one_serves_on(
-    old: ServedModel, graphs: dict[int, bytes], graph: bytes | str | None, size: int, reason: str
+    old: ServedModel, aside: str, graphs: dict[int, bytes], graph: bytes | str | None, size: int, reason: str
 ) -> None:
     """Tried aside, as each new version is."""
-    put(3, graph=graphs[2] if isinstance(graph, str) else graph, entry=candidate_name(NAME))
-    candidate = replace(served(3, size), aside=candidate_name(NAME))
+    put(3, graph=graphs[2] if isinstance(graph, str) else graph, entry=aside)
+    candidate = replace(served(3, size), aside=aside)
     with Traffic() as traffic, pytest.raises(ServingError, match=reason) as refusal:
         load_aside.fn(candidate, PARAMS)
     assert "\n" not in str(refusal.value)
