@@ -10,7 +10,8 @@ import httpx
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra.accounts.prefect_requests import checks_body, keep_starter, permitted
+from infra.accounts.prefect_requests import Lookup, checks_body, lookup_of, permitted
+from infra.accounts.refused import RequestRefusedError
 from infra.accounts.roles import UserRole
 from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, SECRET_HEADER, SOCKET_HEADER, Visitor
 from infra.prefect_sockets import auth_of
@@ -21,7 +22,6 @@ PREFIX = "/prefect"
 _FIRST_MESSAGE_S = 10.0  # within which a socket has to say who it is
 # Of these the front page reads where a request comes from, and that it is a socket.
 _OF_THE_HANDSHAKE = ("X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id", SOCKET_HEADER)
-_CHANGE_OF_RUN = "/api/flow_runs/"
 
 
 class UnderPrefix:
@@ -86,22 +86,32 @@ class Visitors:
             await self._app(scope, receive, send)
 
     async def _check_body(self, scope: Scope, receive: Receive, send: Send, visitor: Visitor) -> None:
+        method, path = scope["method"], scope["path"]
+        lookup = None if visitor.role is UserRole.WORKER else lookup_of(method, path)
+
         async def change(body: Any) -> Any:  # noqa: ANN401 - JSON
-            sent = permitted(scope["method"], scope["path"], body, visitor)
-            is_change = scope["method"] == "PATCH" and scope["path"].startswith(_CHANGE_OF_RUN)
-            if is_change and visitor.role is not UserRole.WORKER:
-                sent = keep_starter(sent, await self._tags_of_run(scope["path"]))
-            return sent
+            about = await self._read(lookup) if lookup else None
+            return permitted(method, path, body, visitor, about)
 
         await pass_on_changed(self._app, scope, receive, send, change)
 
-    async def _tags_of_run(self, path: str) -> list[str]:
-        """The tags that a run has; none if there is no such run."""
+    async def _read(self, lookup: Lookup) -> Any:  # noqa: ANN401 - JSON
+        """What Prefect answers to a request of our own.
+
+        Raises:
+            RequestRefusedError: There is no such thing, or Prefect does not say what it is: then nothing is known that
+                would let a visitor's request pass.
+        """
         user, _, password = self._credential.partition(":")
         transport = httpx.ASGITransport(app=self._app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, auth=(user, password), base_url="http://127.0.0.1") as client:
-            answer = await client.get(path)
-        return list(answer.json()["tags"]) if answer.is_success else []
+            answer = await client.request(lookup.method, lookup.path, json=lookup.body)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            raise RequestRefusedError("expected an id that Prefect knows, found another", answer.status_code)
+        if not answer.is_success:
+            message = f"expected that Prefect says what this is about, found status {answer.status_code}: try again"
+            raise RequestRefusedError(message, httpx.codes.SERVICE_UNAVAILABLE)
+        return answer.json()
 
     async def _show_settings(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Prefect's settings of its page, which has no password to ask for: the door has opened already."""

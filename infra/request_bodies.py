@@ -15,16 +15,19 @@ Change = Callable[[Any], Awaitable[Any]]
 
 
 async def pass_on_changed(app: ASGIApp, scope: Scope, receive: Receive, send: Send, change: Change) -> None:
-    """Send the body to the application as `change` returns it; its RequestRefusedError is answered with 403."""
+    """Send the body to the application as `change` returns it, who gets None for an empty one.
+
+    Its RequestRefusedError is answered with the status that it has.
+    """
     body = await _read(receive)
     if body is None:
         message = f"expected a body of at most {_LONGEST >> 20} MiB, found a larger one"
         await refusal_of(message, 413)(scope, receive, send)
         return
     try:
-        text = json.dumps(await change(json.loads(body))).encode()
+        text = json.dumps(await change(json.loads(body) if body else None)).encode()
     except RequestRefusedError as error:
-        await refusal_of(str(error))(scope, receive, send)
+        await refusal_of(str(error), error.status)(scope, receive, send)
         return
     except (ValueError, RecursionError):
         await refusal_of("expected JSON, found none", 422)(scope, receive, send)

@@ -74,12 +74,12 @@ _PREFECT = (
         PATCH /flow_runs/{}
         POST /flow_runs/{}/resume
         POST /flow_runs/{}/set_state
-        POST /flow_runs/{}/input
         POST /deployments/{}/create_flow_run
         POST /deployments/{}/pause_deployment
         POST /deployments/{}/resume_deployment
         PATCH /deployments/{}/schedules/{}
         PUT /saved_searches/
+        POST /ui/schemas/validate
         """,
     ),
     # What a worker and its runs do. It changes neither deployments nor pools, so that who has its key decides for no
@@ -213,7 +213,6 @@ _PREFECT = (
         POST /ui/flows/next-runs
         POST /ui/flow_runs/history
         POST /ui/flow_runs/count-task-runs
-        POST /ui/schemas/validate
         POST /ui/task_runs/dashboard/counts
         POST /ui/task_runs/count
         GET /ui/task_runs/{}

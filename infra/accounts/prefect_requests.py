@@ -1,23 +1,30 @@
 """What the bodies of visitors' requests to Prefect may say: plain functions over JSON.
 
 An operator starts, stops and answers runs of deployments as they are. What would say with which code, as whom or with
-what outcome a run goes, is for admins.
+what outcome a run goes, is for admins. Most bodies are judged by what they are about, which the caller reads first.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from infra.accounts.refused import RequestRefusedError
 from infra.accounts.roles import UserRole
-from infra.accounts.starters import with_starter
+from infra.accounts.starters import reason_not_to_retry, with_starter
 from infra.accounts.visitors import Visitor
 from tasks.errors import safe_repr
+from tasks.orchestration.questions import KEYSET
 from tasks.orchestration.starters import is_starter_tag
 
 Body = Any  # JSON
+Check = Callable[[Body, Visitor, Body], Body]  # a body, who sends it, what it is about
 _ID = "[^/]+"
+_RUN = f"(?P<subject>flow_runs/{_ID})"
+_DEPLOYMENT = f"(?P<subject>deployments/{_ID})"
+_FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 _STATES = ("SCHEDULED", "PAUSED", "CANCELLING", "CANCELLED")
+_RETRIED = frozenset({"FAILED", "CRASHED", "CANCELLED"})  # what is scheduled again: its work is not done
 _DETAILS = {"scheduled_time", "pause_timeout", "pause_key", "pause_reschedule", "transition_id"}
 _OF_A_NEW_RUN = {
     "name",
@@ -29,86 +36,160 @@ _OF_A_NEW_RUN = {
     "enforce_parameter_schema",
 }
 _NOTHING: tuple[Body, ...] = (None, False, "", [], {})
+_KIND = "__prefect_kind"  # of an object in whose place Prefect puts a value
+_PLAIN_KINDS = ("none", "json")  # the value that stands in it
+
+
+class Lookup(NamedTuple):
+    """The request by which Prefect tells what a body is about: a run, a deployment, or all deployments."""
+
+    method: str
+    path: str
+    body: Body = None
 
 
 def checks_body(method: str, path: str) -> bool:
     """Return whether the body of a request is looked at."""
-    return _check_of(method, path) is not None
+    return _find(method, path) is not None
 
 
-def permitted(method: str, path: str, body: Body, visitor: Visitor) -> Body:
+def lookup_of(method: str, path: str) -> Lookup | None:
+    """Return the request whose answer `permitted` needs; None: it needs none."""
+    found = _find(method, path)
+    if found is None:
+        return None
+    check, subject = found
+    if check is _validation:
+        return Lookup("POST", "/api/deployments/filter", {})
+    return Lookup("GET", f"/api/{quote(subject)}") if subject else None
+
+
+def permitted(method: str, path: str, body: Body, visitor: Visitor, about: Body) -> Body:
     """Return the body as Prefect may have it: with the starter of a run in its tags, unless a worker sends it.
+
+    `body` is None if none was sent, `about` what Prefect has answered to the request of `lookup_of`.
 
     Raises:
         RequestRefusedError: It says more than the visitor's role may, or is of another form.
     """
     if visitor.role is UserRole.WORKER:  # a run that starts another says itself who has started them
         return body
-    check = _check_of(method, path)
-    return check(body, visitor) if check else body
+    found = _find(method, path)
+    return found[0](body, visitor, about) if found else body
 
 
-def keep_starter(body: Body, known: list[str]) -> Body:
-    """Return the change of a run with the starter that the run has, whatever it says of one."""
-    if not isinstance(body, dict) or "tags" not in body:
-        return body
-    own = [tag for tag in _tags(body) if not is_starter_tag(tag)]
-    return {**body, "tags": [*own, *filter(is_starter_tag, known)]}
+def _find(method: str, path: str) -> tuple[Check, str] | None:
+    """The check of a request, and the address of what it is about, without `/api/`; empty: it needs none."""
+    for known, pattern, check in _CHECKS:
+        if known == method and (found := re.fullmatch(f"/api/{pattern}", path)):
+            return check, found.groupdict().get("subject", "")
+    return None
 
 
-def _check_of(method: str, path: str) -> Callable[[Body, Visitor], Body] | None:
-    return next(
-        (check for known, pattern, check in _CHECKS if known == method and re.fullmatch(f"/api/{pattern}", path)), None
-    )
-
-
-def _new_run(body: Body, visitor: Visitor) -> Body:
-    """A run of a deployment, with the deployment's own code, variables and rules for parameters."""
-    asked = _object(body)
+def _new_run(body: Body, visitor: Visitor, deployment: Body) -> Body:
+    """A run of a deployment, with the deployment's own code, queue, variables and rules for parameters."""
+    asked, own = _object(body), deployment or {}
     if visitor.role < UserRole.ADMIN:
-        _require_only(asked, _OF_A_NEW_RUN)
-        if asked.get("enforce_parameter_schema") is False:
+        # Prefect's form sends the variables that the deployment has.
+        is_own = "job_variables" in asked and asked["job_variables"] == own.get("job_variables")
+        _require_only(asked, _OF_A_NEW_RUN | ({"job_variables"} if is_own else set()))
+        if asked.get("work_queue_name") not in (None, own.get("work_queue_name")):
+            raise _refused("the work queue of the deployment", safe_repr(asked["work_queue_name"]))
+        if asked.get("enforce_parameter_schema") not in (None, True):
             raise _refused("parameters that fit their schema", "enforce_parameter_schema: false")
         if asked.get("state") is not None:
             _require_state(asked["state"], ("SCHEDULED",))
-        _require_no_variable(asked.get("parameters"))
-    return {**asked, "tags": with_starter(_tags(asked), visitor)}
+        _require_plain(asked.get("parameters"))
+    return _of_visitor(asked, visitor)
 
 
-def _new_runs(body: Body, visitor: Visitor) -> Body:
+def _new_runs(body: Body, visitor: Visitor, _: Body) -> Body:
     if not isinstance(body, list):
         raise _refused("a list of runs", safe_repr(body))
-    return [_new_run(each, visitor) for each in body]
+    return [_new_run(each, visitor, None) for each in body]
 
 
-def _change_of_run(body: Body, visitor: Visitor) -> Body:
+def _of_visitor(asked: Mapping[str, Body], visitor: Visitor) -> Body:
+    """The run with its starter, and with a key that finds no run which somebody else has made, or the machine."""
+    key = asked.get("idempotency_key")
+    own = {"idempotency_key": f"visitor:{visitor.name}:{key}"} if key else {}
+    return {**asked, **own, "tags": with_starter(_tags(asked), visitor)}
+
+
+def _change_of_run(body: Body, visitor: Visitor, run: Body) -> Body:
+    """The change of a run with the starter that the run has, whatever it says of one."""
     asked = _object(body)
     if visitor.role < UserRole.ADMIN:
         _require_only(asked, {"name", "tags"})
-    return asked
+    if "tags" not in asked:
+        return asked
+    own = [tag for tag in _tags(asked) if not is_starter_tag(tag)]
+    return {**asked, "tags": [*own, *filter(is_starter_tag, run["tags"])]}
 
 
-def _new_state(body: Body, visitor: Visitor) -> Body:
+def _new_state(body: Body, visitor: Visitor, run: Body) -> Body:
     asked = _object(body)
     if visitor.role < UserRole.ADMIN:
         _require_only(asked, {"state", "force"})
         _require_state(asked.get("state"), _STATES)
+        is_retry = str(asked["state"]["type"]).upper() == "SCHEDULED"
+        present = run["state_type"]
+        if is_retry and present not in _RETRIED:
+            raise _refused("a run that is FAILED, CRASHED or CANCELLED", present)
+        if not is_retry and present in _FINAL:
+            raise _refused("a run that has not ended", present)
+        if is_retry and (reason := reason_not_to_retry(run["tags"], visitor)):
+            raise RequestRefusedError(reason)
     return asked
 
 
-def _switch(body: Body, visitor: Visitor) -> Body:
+def _answer(body: Body, visitor: Visitor, run: Body) -> Body:
+    """The answer to a run that waits, in the visitor's own name; Prefect says of any other run that it does not."""
+    asked = _object(body or {})
+    if visitor.role < UserRole.ADMIN:
+        _require_only(asked, {"run_input"})
+        _require_plain(asked.get("run_input"))
+    if run["state_type"] != "PAUSED":
+        return {}
+    fields = asked.get("run_input")
+    if run["state"]["state_details"].get("run_input_keyset") != KEYSET or not fields:
+        return asked
+    if _KIND in _object(fields):
+        raise _refused("the fields of the form", "one value in the place of all")
+    return {**asked, "run_input": {**fields, "name": visitor.name}}
+
+
+def _validation(body: Body, visitor: Visitor, deployments: Body) -> Body:
+    """The values of a form, by the schema of a deployment, of which Prefect's older page leaves rules out.
+
+    By any other schema, which may take hours, they are not looked at: the newer page sends an answer as its own schema.
+    What a run is made or resumed with is looked at in any case.
+    """
+    asked = _object(body)
+    if visitor.role < UserRole.ADMIN:
+        _require_only(asked, {"schema", "values"})
+        _require_plain(asked.get("values"))
+        schema = asked.get("schema")
+        is_known = any(_is_part(schema, each["parameter_openapi_schema"]) for each in deployments)
+        asked = {**asked, "schema": schema if is_known else {}}
+    return asked
+
+
+def _switch(body: Body, visitor: Visitor, _: Body) -> Body:
     asked = _object(body)
     if visitor.role < UserRole.ADMIN:
         _require_only(asked, {"active"})
     return asked
 
 
-_CHECKS = (
-    ("POST", f"deployments/{_ID}/create_flow_run", _new_run),
+_CHECKS: tuple[tuple[str, str, Check], ...] = (
+    ("POST", f"{_DEPLOYMENT}/create_flow_run", _new_run),
     ("POST", f"deployments/{_ID}/create_flow_run/bulk", _new_runs),
     ("POST", "flow_runs/", _new_run),
-    ("PATCH", f"flow_runs/{_ID}", _change_of_run),
-    ("POST", f"flow_runs/{_ID}/set_state", _new_state),
+    ("PATCH", _RUN, _change_of_run),
+    ("POST", f"{_RUN}/set_state", _new_state),
+    ("POST", f"{_RUN}/resume", _answer),
+    ("POST", "ui/schemas/validate", _validation),
     ("PATCH", f"deployments/{_ID}/schedules/{_ID}", _switch),
 )
 
@@ -122,21 +203,36 @@ def _require_state(state: Body, types: tuple[str, ...]) -> None:
 
 
 def _require_only(asked: Mapping[str, Body], names: set[str]) -> None:
-    """What says nothing may be there: Prefect's client sends every field."""
-    others = sorted(name for name, value in asked.items() if name not in names and value not in _NOTHING)
+    """What says nothing may be there: Prefect's client and its pages send every field."""
+    others = sorted(name for name, value in asked.items() if name not in names and not _says_nothing(value))
     if others:
         raise _refused(", ".join(sorted(names)), safe_repr(", ".join(others)))
 
 
-def _require_no_variable(value: Body) -> None:
-    """Prefect puts the value of a variable in the place of such an object."""
+def _is_part(schema: Body, whole: Body) -> bool:
+    """Whether a schema has no rule that another has not at the same place."""
+    if isinstance(schema, dict) and isinstance(whole, dict):
+        return all(name in whole and _is_part(each, whole[name]) for name, each in schema.items())
+    if isinstance(schema, list) and isinstance(whole, list):
+        return len(schema) == len(whole) and all(map(_is_part, schema, whole))
+    return bool(schema == whole)
+
+
+def _says_nothing(value: Body) -> bool:
     if isinstance(value, dict):
-        if value.get("__prefect_kind") == "workspace_variable":
-            raise _refused("plain values", "a variable of Prefect")
+        return all(map(_says_nothing, value.values()))
+    return value in _NOTHING
+
+
+def _require_plain(value: Body) -> None:
+    """Prefect puts the value of a variable, or the text of a template, in the place of an object of another kind."""
+    if isinstance(value, dict):
+        if value.get(_KIND, "none") not in _PLAIN_KINDS:
+            raise _refused("plain values", f"{safe_repr(value[_KIND])} of Prefect")
         value = list(value.values())
     if isinstance(value, list):
         for each in value:
-            _require_no_variable(each)
+            _require_plain(each)
 
 
 def _object(body: Body) -> dict[str, Body]:

@@ -6,6 +6,7 @@ from functools import partial
 
 from infra.front_page.access import is_for_anybody
 from infra.front_page.application import Services, application
+from infra.person_keys import take_key
 from infra.request_log import RequestLog
 from infra.stack_settings import StackSettings
 from infra.web_server import serve
@@ -24,12 +25,14 @@ def main() -> None:
         from infra.accounts.bootstrap import oidc_client
 
         client = oidc_client(settings)
+    has_keys = "STUDIO_ACCOUNTS_URL" in os.environ and not settings.is_elsewhere("AWS_ENDPOINT_URL")
     targets = Settings().triton_target_list
     are_several = len(targets) > 1 or targets[0].by_dns
     services = Services(
         accounts_url=os.environ.get("STUDIO_ACCOUNTS_URL", ""),
         audit_days=settings.audit_days,
         oidc=client,
+        take_store_key=partial(take_key, settings) if has_keys else lambda _: None,
         triton_url=os.environ["TRITON_HTTP_URL"],
         triton_key=os.environ["STUDIO_TRITON_KEY"],
         password=os.environ["STUDIO_PASSWORD"],
@@ -40,7 +43,7 @@ def main() -> None:
         metrics_token=os.environ["STUDIO_METRICS_TOKEN"],
         stack=settings,
     )
-    with _keys_that_follow(settings, services.accounts_url):
+    with _keys_that_follow(settings, services.accounts_url) if has_keys else nullcontext():
         serve(
             RequestLog(application(services), is_open=is_for_anybody),
             behind_front_door=bool(services.front_door_secret),
@@ -53,9 +56,7 @@ def main() -> None:
 
 
 def _keys_that_follow(settings: StackSettings, accounts_url: str) -> AbstractContextManager[None]:
-    """Keep the keys of accounts in the object store as the accounts are, if there are any."""
-    if not accounts_url or settings.is_elsewhere("AWS_ENDPOINT_URL"):
-        return nullcontext()
+    """Keep the keys of accounts in the object store as the accounts are."""
     from infra.accounts.database import Database
     from infra.accounts.store_keys import EVERY_S, follow
 

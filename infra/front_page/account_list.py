@@ -79,9 +79,12 @@ def remove(request: Request) -> Response:
 
 
 def reset(request: Request) -> Response:
-    """Give an account a new password to hand over, and show it this once."""
+    """Give an account a new password to hand over, and show it this once; its key of the object store is taken."""
     actor, name = require_admin(request), request.path_params["name"]
-    return _handed_over(request, name, reset_password(people_of(request).database, name, actor))
+    people = people_of(request)
+    password = reset_password(people.database, name, actor)
+    people.take_store_key(name)
+    return _handed_over(request, name, password)
 
 
 def _changed(request: Request, change: Callable[[Database, str, Actor], None]) -> Response:

@@ -26,6 +26,7 @@ from tasks.log_lines import add_to_request, subjects_of
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.deployed_flows import DeployedFlow
 from tasks.orchestration.prefect_client import CallRefusedError
+from tasks.orchestration.starters import starter_tags
 
 STARTED = "studio:started"  # the event that the page gets
 _MAX_BYTES = 1 << 20
@@ -71,7 +72,8 @@ def _start(request: Request, filled: Filled) -> Response:
     try:
         parameters = parse_form(deployed_flows.describe(flow).schema, filled)
         key = request.query_params.get("key")
-        asked = f"{key} {json.dumps(parameters, sort_keys=True)}"  # filled in otherwise, it is another run
+        # Filled in otherwise, it is another run; and so it is if somebody else sends it.
+        asked = " ".join([*starter_tags(), str(key), json.dumps(parameters, sort_keys=True)])
         run = deployed_flows.start(flow, parameters, idempotency_key=str(uuid5(NAMESPACE_URL, asked)) if key else None)
         add_to_request(flow_run_id=str(run), flow=flow, **subjects_of(parameters))
     except StudioError as error:

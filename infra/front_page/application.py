@@ -56,8 +56,9 @@ class Services:
 
     Senders of event notifications show `s3_events_secret`, scrapers `metrics_token`, and the front door
     `front_door_secret`; if one is empty, there are none. Nor are there accounts without the address of their database,
-    `accounts_url`; `oidc` is how a provider that signs people in knows this page. Where there may be several Tritons,
-    `list_tritons` returns their addresses. The settings of the stack, `stack`, say whether its keys are rotated now.
+    `accounts_url`; `oidc` is how a provider that signs people in knows this page, and `take_store_key` takes the key of
+    the object store from an account. Where there may be several Tritons, `list_tritons` returns their addresses. The
+    settings of the stack, `stack`, say whether its keys are rotated now.
     """
 
     triton_url: str
@@ -67,6 +68,7 @@ class Services:
     accounts_url: str = ""
     audit_days: int = 365
     oidc: "Client | None" = None
+    take_store_key: Callable[[str], None] = lambda _: None
     s3_events_secret: str = ""
     list_tritons: Callable[[], Sequence[str]] | None = None
     front_door_secret: str = ""
@@ -147,7 +149,7 @@ def _open_people(services: Services) -> "People | None":
         return None
     from infra.front_page.people import People
 
-    return People(services.accounts_url, services.oidc)
+    return People(services.accounts_url, services.oidc, services.take_store_key)
 
 
 async def to_datasets(request: Request) -> Response:  # noqa: ARG001

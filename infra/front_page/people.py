@@ -42,10 +42,12 @@ _ANSWERED_AT_ONCE = 16  # questions of the front door: as many as there are conn
 class People:
     """The accounts of the people who come through the front door.
 
-    `url` is the address of their database, `client` how an OIDC provider knows this page, if there is one.
+    `url` is the address of their database, `client` how an OIDC provider knows this page, if there is one, and
+    `take_store_key` takes the key of the object store from an account, if it has one.
     """
 
-    def __init__(self, url: str, client: Client | None) -> None:
+    def __init__(self, url: str, client: Client | None, take_store_key: Callable[[str], None]) -> None:
+        self.take_store_key = take_store_key
         self.database = Database(url, _write_line)
         self.sign_in = SignIn(self.database)
         self.gate = Gate(self.database)

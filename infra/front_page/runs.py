@@ -5,10 +5,13 @@ from datetime import datetime
 from uuid import UUID
 
 from prefect.client.schemas.objects import StateType
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from infra.accounts.starters import reason_not_to_retry
+from infra.accounts.visitors import visitor_of
 from infra.front_page.pages import render
 from infra.front_page.run_lines import EXPERIMENTS, run_lines
 from infra.stack_settings import ROOT
@@ -86,8 +89,12 @@ def cancel(request: Request) -> Response:
 
 
 def retry(request: Request) -> Response:
-    """Give a run that has ended back to a worker."""
-    return _changed(request, deployed_flows.retry(request.path_params["run"]))
+    """Give a run that has ended back to a worker; visitors who are no admins retry those that they have started."""
+    run = request.path_params["run"]
+    visitor = visitor_of(request, request.app.state.front_door_secret)
+    if visitor and (reason := reason_not_to_retry(deployed_flows.require(run).tags, visitor)):
+        raise HTTPException(403, reason)
+    return _changed(request, deployed_flows.retry(run))
 
 
 def to_mlflow(request: Request) -> Response:

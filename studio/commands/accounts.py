@@ -90,12 +90,15 @@ def enable(name: Name) -> None:
 
 @users.command("reset-password")
 def reset_password(name: Name, as_json: AsJson = False) -> None:
-    """Print a new password to hand over; sessions of the account end, and its tokens are revoked."""
+    """Print a new password to hand over; the account's sessions end, its tokens are revoked, its S3 key is taken."""
+    from infra import person_keys, stack
     from infra.accounts import people
     from infra.accounts.bootstrap import MACHINE
 
     with _accounts() as database:
-        _hand_over(name, people.reset_password(database, name, MACHINE), as_json=as_json)
+        password = people.reset_password(database, name, MACHINE)
+    person_keys.take_key(stack.load_settings(), name)
+    _hand_over(name, password, as_json=as_json)
 
 
 @users.command()

@@ -28,7 +28,7 @@ class ApprovalForm(BaseModel):
         min_length=1,
         max_length=MAX_NAME,
         pattern=r"\S",
-        description="Your name; Prefect has no accounts to know it by.",
+        description="Your name. Who has signed in answers by that of their account, whatever stands here.",
     )
     comment: str = Field("", max_length=MAX_COMMENT, description="Why. It is kept with the version.")
 

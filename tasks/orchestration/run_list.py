@@ -32,6 +32,7 @@ from prefect.settings import PREFECT_API_URL
 from tasks.orchestration.child_runs import RunState, read_runs, started_by, tags_of_children
 from tasks.orchestration.deployed_flows import LogLine
 from tasks.orchestration.prefect_client import RUNS_PER_REQUEST, Connect, in_state, list_flow_runs, prompt_client
+from tasks.orchestration.starters import Starter, starter_of
 
 MOST = RUNS_PER_REQUEST  # or bars, or lines
 _UNFINISHED = frozenset(StateType) - TERMINAL_STATES
@@ -46,13 +47,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ListedRun:
-    """A flow run in a list: its `state`, its flow (`train-model`), and the run that has started it, if one has."""
+    """A flow run in a list: its `state`, its flow (`train-model`), and the run or person that started it, if any."""
 
     state: RunState
     flow: str
     parameters: Mapping[str, Any]
     ended: datetime | None
     parent: UUID | None
+    starter: Starter | None = None
 
     @classmethod
     def of(cls, run: FlowRun) -> Self:
@@ -63,6 +65,7 @@ class ListedRun:
             parameters=run.parameters,
             ended=run.end_time,
             parent=started_by(run.tags),
+            starter=starter_of(run.tags),
         )
 
     @property

@@ -1,7 +1,9 @@
 """Who started a run: two tags, which its child runs and its retries inherit.
 
-The front door of Prefect writes them on what a visitor starts; nobody else can. A run without them was started by the
-machine itself: a schedule, or its owner with Prefect's own password.
+The front door of Prefect writes them with what a visitor starts, and no visitor can take them off; nobody else can
+write them. A run without any was started by the machine itself: a schedule, an automation, its owner with Prefect's own
+password, or anybody where there are no accounts. One whose tags do not name one person is of nobody who may more than
+start it.
 """
 
 from collections.abc import Collection, Iterator
@@ -29,11 +31,17 @@ class Starter:
         return [f"{NAME_TAG}{self.name}", f"{ROLE_TAG}{self.role}"]
 
     @property
+    def is_known(self) -> bool:
+        """Whether it is a person."""
+        return self != UNKNOWN
+
+    @property
     def is_admin(self) -> bool:
         """Whether it may do everything."""
         return self.role == _ADMIN
 
 
+UNKNOWN = Starter(name="?", role="?")  # no account has such a name
 _CURRENT: ContextVar[Starter | None] = ContextVar("starter", default=None)
 
 
@@ -43,9 +51,11 @@ def is_starter_tag(tag: str) -> bool:
 
 
 def starter_of(tags: Collection[str]) -> Starter | None:
-    """Return who started the run with these tags; None if no person did."""
-    names, roles = ([tag.removeprefix(kind) for tag in tags if tag.startswith(kind)] for kind in (NAME_TAG, ROLE_TAG))
-    return Starter(name=names[0], role=roles[0]) if len(names) == 1 and len(roles) == 1 else None
+    """Return who started the run with these tags; None if no person did, UNKNOWN if they do not name one person."""
+    names, roles = ({tag.removeprefix(kind) for tag in tags if tag.startswith(kind)} for kind in (NAME_TAG, ROLE_TAG))
+    if not names and not roles:
+        return None
+    return Starter(name=names.pop(), role=roles.pop()) if len(names) == len(roles) == 1 else UNKNOWN
 
 
 @contextmanager

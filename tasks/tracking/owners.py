@@ -15,13 +15,13 @@ _USER_TAG = "mlflow.user"  # of a run
 def owner_tag() -> dict[str, str]:
     """Return the tag of a model that is made now; none if no person has started this run."""
     starter = current_starter()
-    return {OWNER_TAG: starter.name} if starter else {}
+    return {OWNER_TAG: starter.name} if starter and starter.is_known else {}
 
 
 def user_tag() -> dict[str, str]:
     """Return the tag of a run that is made now: MLflow shows its user; none if no person has started this run."""
     starter = current_starter()
-    return {_USER_TAG: starter.name} if starter else {}
+    return {_USER_TAG: starter.name} if starter and starter.is_known else {}
 
 
 @retried_step
@@ -29,7 +29,7 @@ def require_owner(model_name: str) -> None:
     """Check that whoever started this run may take versions of the model away.
 
     Raises:
-        TrackingError: It was a person who is neither the owner of the model nor an admin.
+        TrackingError: It was a person who is neither the owner of the model nor an admin, or nobody knows who it was.
     """
     starter = current_starter()
     if starter is None or starter.is_admin:

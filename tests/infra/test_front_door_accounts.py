@@ -4,8 +4,10 @@ import base64
 import html
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import httpx
@@ -19,9 +21,13 @@ from infra.accounts.database import Database
 from infra.accounts.people import set_disabled, set_role
 from infra.accounts.roles import UserRole
 from infra.front_door import program
+from infra.front_page.access import token as token_of
 from infra.logs.query import Query
 from infra.logs.reader import read_forwards
+from infra.person_keys import give_key, read_keys
 from infra.services import s3_client
+from tasks.deployment.approval_form import ApprovalForm
+from tasks.orchestration.questions import KEYSET
 from tests.infra.accounts.populations import PASSWORD, add_person, add_session, add_token, pass_time
 from tests.infra.browser import OpenBrowser
 from tests.infra.logs.log_folder import ours
@@ -209,3 +215,215 @@ def test_the_store_has_no_session(public: Public, accounts: Database, person: st
     with public.client(Cookie=cookie) as browser:
         url = httpx.URL(public.settings.public_s3_url)
         assert browser.get(url.join("/datasets/")).status_code == 403
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"model_name": {"type": "string", "pattern": "^[a-z]+$"}},
+    "required": ["model_name"],
+}
+
+
+class Prefect(NamedTuple):
+    """Prefect as the machine asks it, and a deployment there that no worker looks at."""
+
+    client: httpx.Client
+    deployment: str
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        answer = self.client.request(method, path, json=body).raise_for_status()
+        return answer.json() if answer.content else None
+
+    def go_through(self, run: str, *states: dict[str, Any]) -> None:
+        for state in states:
+            assert self.ask("POST", f"/flow_runs/{run}/set_state", {"state": state, "force": True})["state"]
+
+
+@pytest.fixture(scope="module")
+def prefect(public: Public) -> Iterator[Prefect]:
+    address = f"http://127.0.0.1:{public.settings.prefect_port}/api"
+    password = ("studio", public.settings.secrets["prefect"])
+    with httpx.Client(base_url=address, auth=password, timeout=30, trust_env=False) as client:
+        prefect = Prefect(client, "")
+        prefect.ask("POST", "/work_pools/", {"name": "gpu", "type": "process"})
+        prefect.ask("POST", "/work_pools/gpu/queues", {"name": "general"})
+        body = {
+            "name": "gpu",
+            "flow_id": prefect.ask("POST", "/flows/", {"name": "undeploy-model"})["id"],
+            "work_pool_name": "gpu",
+            "work_queue_name": "default",
+            "enforce_parameter_schema": True,
+            "parameter_openapi_schema": SCHEMA,
+        }
+        yield prefect._replace(deployment=prefect.ask("POST", "/deployments/", body)["id"])
+
+
+@pytest.fixture
+def outside(public: Public, accounts: Database, person: str) -> Iterator[httpx.Client]:
+    """Prefect's API as the operator of a test reaches it."""
+    with public.client() as client:
+        client.auth = httpx.BasicAuth(person, add_token(accounts, person))
+        client.base_url = client.base_url.join("/prefect/api")
+        yield client
+
+
+@pytest.fixture(scope="module")
+def admins(public: Public, accounts: Database) -> Iterator[httpx.Client]:
+    """The same, as ada, who is an admin."""
+    add_person(accounts, "ada", UserRole.ADMIN)
+    with public.client() as client:
+        client.auth = httpx.BasicAuth("ada", add_token(accounts, "ada", UserRole.ADMIN))
+        client.base_url = client.base_url.join("/prefect/api")
+        yield client
+
+
+def start(client: httpx.Client, prefect: Prefect, **body: object) -> dict[str, Any]:
+    body = {"parameters": {"model_name": "shapes"}, **body}
+    run: dict[str, Any] = (
+        client.post(f"/deployments/{prefect.deployment}/create_flow_run", json=body).raise_for_status().json()
+    )
+    return run
+
+
+def test_a_schema_of_ones_own_costs_nothing_and_tells_no_variable(
+    outside: httpx.Client, admins: httpx.Client, prefect: Prefect
+) -> None:
+    admins.post("/variables/", json={"name": "vault", "value": "TOP-SECRET"}).raise_for_status()
+    path = "/ui/schemas/validate"
+    values = {"x": {"__prefect_kind": "workspace_variable", "variable_name": "vault"}}
+    number = {"type": "object", "properties": {"x": {"type": "integer"}}}
+    told = outside.post(path, json={"schema": number, "values": values})
+    assert (told.status_code, "TOP-SECRET" in told.text) == (403, False)
+    began = time.monotonic()
+    endless = {"type": "object", "properties": {"x": {"type": "string", "pattern": "^(a+)+$"}}}
+    answer = outside.post(path, json={"schema": endless, "values": {"x": "a" * 40 + "!"}})
+    assert (answer.json()["valid"], time.monotonic() - began < 5) == (True, True)
+    known = prefect.ask("GET", f"/deployments/{prefect.deployment}")["parameter_openapi_schema"]
+    for name, valid in (("shapes", True), ("NOT VALID", False)):
+        body = {"schema": known, "values": {"model_name": name}}
+        assert outside.post(path, json=body).json()["valid"] is valid
+
+
+def test_a_viewer_has_no_form_to_check(public: Public, accounts: Database, person: str) -> None:
+    set_role(accounts, person, UserRole.VIEWER, MACHINE)
+    with public.client() as client:
+        auth = (person, add_token(accounts, person, UserRole.VIEWER))
+        answer = client.post("/prefect/api/ui/schemas/validate", auth=auth, json={"schema": {}, "values": {}})
+    assert answer.status_code == 403
+
+
+def test_an_answer_has_the_name_of_who_gave_it_and_none_comes_before_its_question(
+    outside: httpx.Client, admins: httpx.Client, prefect: Prefect, person: str
+) -> None:
+    run = start(admins, prefect)["id"]
+    forged = {"run_input": {"decision": "approve", "name": "ada", "comment": "checked by me"}}
+    for key in (KEYSET["response"], "question-subject"):
+        body = {"key": key, "value": json.dumps(forged["run_input"])}
+        assert outside.post(f"/flow_runs/{run}/input", json=body).status_code == 403
+    assert outside.post(f"/flow_runs/{run}/resume", json=forged).json()["status"] == "ABORT"
+    prefect.ask("POST", f"/flow_runs/{run}/input", {"key": KEYSET["description"], "value": '"Deploy?"'})
+    schema = json.dumps(ApprovalForm.model_json_schema())
+    prefect.ask("POST", f"/flow_runs/{run}/input", {"key": KEYSET["schema"], "value": schema})
+    details = {"pause_reschedule": True, "pause_timeout": "2100-01-01T00:00:00Z", "run_input_keyset": KEYSET}
+    paused = {"type": "PAUSED", "name": "Suspended", "state_details": details}
+    prefect.go_through(run, {"type": "PENDING"}, {"type": "RUNNING"}, paused)
+    body = {"schema": forged["run_input"], "values": {}}  # what Prefect's page asks before it sends an answer
+    assert outside.post("/ui/schemas/validate", json=body).json() == {"valid": True, "errors": []}
+    hidden = {"run_input": {"__prefect_kind": "json", "value": json.dumps(forged["run_input"])}}
+    assert outside.post(f"/flow_runs/{run}/resume", json=hidden).status_code == 403
+    assert outside.post(f"/flow_runs/{run}/resume", json=forged).json()["status"] == "ACCEPT"
+    kept = prefect.client.get(f"/flow_runs/{run}/input/{KEYSET['response']}").json()
+    assert kept == {**forged["run_input"], "name": person}
+
+
+def test_a_run_that_waits_for_no_answer_is_resumed_without_a_body(
+    outside: httpx.Client, admins: httpx.Client, prefect: Prefect
+) -> None:
+    run = start(admins, prefect)["id"]
+    waits = {"type": "PAUSED", "name": "Suspended", "state_details": {"pause_reschedule": True}}
+    prefect.go_through(run, {"type": "PENDING"}, {"type": "RUNNING"}, waits)
+    assert outside.post(f"/flow_runs/{run}/resume").json()["status"] == "ACCEPT"
+
+
+def test_what_is_done_is_not_done_again_in_the_name_of_somebody_else(
+    outside: httpx.Client, admins: httpx.Client, prefect: Prefect
+) -> None:
+    again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}, "force": True}
+    machines = prefect.ask(
+        "POST", f"/deployments/{prefect.deployment}/create_flow_run", {"parameters": {"model_name": "shapes"}}
+    )
+    cases = (
+        *((start(admins, prefect), end, 403) for end in ("COMPLETED", "FAILED", "CANCELLED")),
+        (machines, "FAILED", 403),
+        (start(outside, prefect), "COMPLETED", 403),
+        *((start(outside, prefect), end, 201) for end in ("FAILED", "CRASHED", "CANCELLED")),
+    )
+    for run, end, status in cases:
+        prefect.go_through(run["id"], {"type": "PENDING"}, {"type": "RUNNING"}, {"type": end})
+        assert outside.post(f"/flow_runs/{run['id']}/set_state", json=again).status_code == status, (run["tags"], end)
+        present = prefect.ask("GET", f"/flow_runs/{run['id']}")
+        assert (present["state_type"], set(present["tags"])) == (
+            "SCHEDULED" if status == 201 else end,
+            set(run["tags"]),
+        )
+    assert admins.post(f"/flow_runs/{machines['id']}/set_state", json=again).status_code == 201
+
+
+def test_the_key_of_a_visitor_finds_their_own_run_alone(
+    outside: httpx.Client, admins: httpx.Client, prefect: Prefect
+) -> None:
+    key = f"{start(admins, prefect)['id']}-share-1"
+    first, second = (start(outside, prefect, idempotency_key=key)["id"] for _ in range(2))
+    body = {"parameters": {"model_name": "shapes"}, "idempotency_key": key}
+    child = prefect.ask("POST", f"/deployments/{prefect.deployment}/create_flow_run", body)["id"]
+    others = start(admins, prefect, idempotency_key=key)["id"]
+    assert first == second
+    assert len({first, child, others}) == 3
+
+
+def test_a_run_is_made_by_the_rules_and_in_the_queue_of_its_deployment(outside: httpx.Client, prefect: Prefect) -> None:
+    path = f"/deployments/{prefect.deployment}/create_flow_run"
+    for body in (
+        {"enforce_parameter_schema": "false", "parameters": {"model_name": "NOT VALID"}},
+        {"enforce_parameter_schema": 0, "parameters": {"model_name": "NOT VALID"}},
+        {"work_queue_name": "general"},
+        {"work_queue_name": "brand-new-queue"},
+        {"parameters": {"model_name": {"__prefect_kind": "jinja", "template": "{{ 1 }}"}}},
+    ):
+        assert outside.post(path, json={"parameters": {"model_name": "shapes"}, **body}).status_code == 403, body
+    details = {"pause_reschedule": False, "deferred": False, "untrackable_result": False, "scheduled_time": None}
+    form = {  # what Prefect's page of 3.8.8 sends
+        "name": "of the form",
+        "work_queue_name": "default",
+        "empirical_policy": {
+            "resuming": False,
+            "max_retries": 0,
+            "retry_delay_seconds": 0,
+            "retries": 0,
+            "retry_delay": 0,
+        },
+        "state": {"type": "SCHEDULED", "message": "", "state_details": details},
+        "tags": [],
+        "job_variables": {},
+        "enforce_parameter_schema": True,
+        "parameters": {"model_name": "shapes"},
+    }
+    assert outside.post(path, json=form).status_code == 201
+
+
+def test_what_is_not_there_is_answered_as_such(outside: httpx.Client) -> None:
+    for method, path in (("PATCH", ""), ("POST", "/set_state"), ("POST", "/resume")):
+        assert outside.request(method, f"/flow_runs/{uuid4()}{path}", json={}).status_code == 404
+    assert outside.post(f"/deployments/{uuid4()}/create_flow_run", json={}).status_code == 404
+
+
+def test_a_password_that_is_reset_takes_the_key_of_the_object_store(
+    public: Public, accounts: Database, person: str
+) -> None:
+    give_key(public.settings, person, UserRole.OPERATOR)
+    add_person(accounts, "resets", UserRole.ADMIN)
+    session = add_session(accounts, "resets")
+    headers = {"Cookie": f"{SESSION}={session}", "X-Studio-Token": token_of(session), "Origin": public.url}
+    with public.client(**headers) as browser:
+        assert browser.post(f"/accounts/{person}/reset-password").is_success
+    assert person not in read_keys(public.settings)

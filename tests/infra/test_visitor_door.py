@@ -172,3 +172,45 @@ def test_the_line_of_a_request_names_its_visitor(caplog: pytest.LogCaptureFixtur
         ask(RequestLog(app), sent_by("ada", "viewer"))
     lines = [each.__dict__["fields"] for each in caplog.records if each.name == "infra.request_log"]
     assert [line["user"] for line in lines] == ["ada", "ada"]
+
+
+class AnsweringService(Service):
+    """A service that also answers requests of the door itself, with this status and JSON."""
+
+    def __init__(self, status: int, known: object) -> None:
+        super().__init__()
+        self.status, self.known = status, known
+        self.bodies: list[Any] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET":
+            await send({"type": "http.response.start", "status": self.status, "headers": []})
+            await send({"type": "http.response.body", "body": json.dumps(self.known).encode()})
+            return
+        self.bodies.append(json.loads((await receive())["body"]))
+        await super().__call__(scope, receive, send)
+
+
+RUN = "/api/flow_runs/3fa85f64-5717-4562-b3fc-2c963f66afa6"
+OF_ADA = {"tags": ["old", "started-by:ada", "role:admin"], "state_type": "PAUSED", "state": {"state_details": {}}}
+
+
+def change(service: Service, method: str, path: str, body: bytes) -> int:
+    visitors = Visitors(service, credential=OWN, check_address="http://127.0.0.1:1/", secret=SECRET)
+    sent: Message = {"type": "http.request", "body": body}
+    return int(ask(door_of(visitors), sent_by("otto", "operator"), sent, method=method, path=path)[0]["status"])
+
+
+def test_a_change_of_a_run_keeps_its_starter_and_one_without_a_body_passes() -> None:
+    service = AnsweringService(200, OF_ADA)
+    assert change(service, "PATCH", RUN, b'{"tags": ["new"]}') == 204
+    assert change(service, "POST", f"{RUN}/resume", b"") == 204
+    assert service.bodies == [{"tags": ["new", "started-by:ada", "role:admin"]}, {}]
+
+
+@pytest.mark.parametrize(("status", "answered"), [(503, 503), (500, 503), (401, 503), (404, 404)])
+def test_what_nobody_can_say_what_it_is_about_does_not_happen(status: int, answered: int) -> None:
+    service = AnsweringService(status, {"detail": "x"})
+    assert change(service, "PATCH", RUN, b'{"tags": []}') == answered
+    assert change(service, "POST", f"{RUN}/resume", b"{}") == answered
+    assert service.bodies == []

@@ -11,6 +11,7 @@ from infra.accounts.passwords import is_password
 from infra.accounts.people import find_account, read_password
 from infra.accounts.roles import UserRole
 from infra.accounts.sessions import find_session
+from infra.person_keys import read_keys
 from infra.stack_settings import StackSettings
 from studio.cli import app
 from tasks.errors import StudioError
@@ -30,7 +31,9 @@ def studio(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-def test_an_account_is_made_changed_and_removed_on_the_machine(database: Database) -> None:
+def test_an_account_is_made_changed_and_removed_on_the_machine(
+    accounts_settings: StackSettings, database: Database
+) -> None:
     made = studio("users", "add", "ada", "--role", "viewer")
     assert re.fullmatch(r"(?:[0-9a-f]{8}-){3}[0-9a-f]{8}\n", made.stdout)
     assert is_password(made.stdout.strip(), read_password(database, "ada"))
@@ -43,7 +46,9 @@ def test_an_account_is_made_changed_and_removed_on_the_machine(database: Databas
     studio("users", "disable", "ada")
     assert find_session(database, session) is None
     studio("users", "enable", "ada")
+    studio("users", "s3-key", "ada")
     again = json.loads(studio("users", "reset-password", "ada", "--json").stdout)
+    assert read_keys(accounts_settings) == {}
     assert is_password(again["password"], read_password(database, "ada"))
     assert [each["name"] for each in json.loads(studio("users", "--json").stdout)] == ["ada", "boss"]
     assert "has not chosen a password" in studio("users").stdout

@@ -4,18 +4,43 @@ from typing import Any
 
 import pytest
 
-from infra.accounts.prefect_requests import checks_body, keep_starter, permitted
+from infra.accounts.prefect_requests import Body, Lookup, checks_body, lookup_of, permitted
 from infra.accounts.refused import RequestRefusedError
 from infra.accounts.roles import UserRole
 from infra.accounts.visitors import Visitor
+from tasks.orchestration.questions import KEYSET
 
 OTTO = Visitor(name="otto", role=UserRole.OPERATOR)
 ADA = Visitor(name="ada", role=UserRole.ADMIN)
 MACHINE = Visitor(name="gpu-7", role=UserRole.WORKER)
 ID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 START = f"/api/deployments/{ID}/create_flow_run"
-STATE = f"/api/flow_runs/{ID}/set_state"
+RUN = f"/api/flow_runs/{ID}"
+STATE = f"{RUN}/set_state"
+RESUME = f"{RUN}/resume"
+VALIDATE = "/api/ui/schemas/validate"
 OF_OTTO = ["started-by:otto", "role:operator"]
+OF_ADA = ["started-by:ada", "role:admin"]
+SCHEMA = {"type": "object", "properties": {"model_name": {"type": "string"}}, "required": ["model_name"]}
+VARIABLE = {"__prefect_kind": "workspace_variable", "variable_name": "vault"}
+TEMPLATE = {"__prefect_kind": "jinja", "template": "{{ 'x' * 10 ** 9 }}"}
+
+
+def run_of(state: str, tags: list[str], keyset: dict[str, str] | None = None) -> dict[str, Any]:
+    """What Prefect says of a run."""
+    details = {"run_input_keyset": keyset}
+    return {"state_type": state, "tags": tags, "state": {"type": state, "state_details": details}}
+
+
+DEPLOYMENT = {"work_queue_name": "training", "job_variables": {"name": "x"}}
+WAITING = run_of("PAUSED", OF_ADA, KEYSET)
+
+
+def asked_about(path: str) -> Body:
+    """What Prefect would answer about an address, of which a test says no more."""
+    if path == VALIDATE:
+        return [{"parameter_openapi_schema": SCHEMA}]
+    return DEPLOYMENT if path == START else run_of("RUNNING", OF_OTTO)
 
 
 def client_body() -> dict[str, Any]:
@@ -39,28 +64,59 @@ def client_body() -> dict[str, Any]:
 
 def test_what_prefects_client_sends_for_a_run_is_taken_and_tagged() -> None:
     body = client_body()
-    sent = permitted("POST", START, body, OTTO)
+    sent = permitted("POST", START, body, OTTO, DEPLOYMENT)
     assert sent == {**body, "tags": ["mine", *OF_OTTO]}
+
+
+def test_what_prefects_form_sends_for_a_run_is_taken() -> None:
+    """As its page of 3.8.8 fills it: with all that the deployment says already."""
+    state = {"pause_reschedule": False, "deferred": False, "untrackable_result": False, "scheduled_time": None}
+    body = {
+        "name": "a run",
+        "work_queue_name": "training",
+        "empirical_policy": {
+            "resuming": False,
+            "max_retries": 0,
+            "retry_delay_seconds": 0,
+            "retries": 0,
+            "retry_delay": 0,
+        },
+        "state": {"type": "SCHEDULED", "message": "", "state_details": state},
+        "tags": [],
+        "job_variables": {"name": "x"},
+        "enforce_parameter_schema": True,
+        "parameters": {"model_name": {"__prefect_kind": "json", "value": '"shapes"'}},
+    }
+    assert permitted("POST", START, body, OTTO, DEPLOYMENT) == {**body, "tags": OF_OTTO}
 
 
 def test_tags_that_name_another_starter_are_taken_off() -> None:
     body = {"tags": ["role:admin", "a", "started-by:ada", "started-by:otto"]}
-    assert permitted("POST", START, body, OTTO)["tags"] == ["a", *OF_OTTO]
-    assert permitted("POST", "/api/flow_runs/", body, ADA)["tags"] == ["a", "started-by:ada", "role:admin"]
-    assert permitted("POST", f"{START}/bulk", [body], ADA)[0]["tags"] == ["a", "started-by:ada", "role:admin"]
+    assert permitted("POST", START, body, OTTO, DEPLOYMENT)["tags"] == ["a", *OF_OTTO]
+    assert permitted("POST", "/api/flow_runs/", body, ADA, None)["tags"] == ["a", *OF_ADA]
+    assert permitted("POST", f"{START}/bulk", [body], ADA, None)[0]["tags"] == ["a", *OF_ADA]
 
 
 def test_a_run_that_a_worker_starts_is_of_the_person_for_whom_it_works() -> None:
-    body = {"tags": ["a", "started-by:ada", "role:admin"], "state": {"type": "RUNNING"}, "parent_task_run_id": ID}
+    body = {"tags": ["a", *OF_ADA], "state": {"type": "RUNNING"}, "parent_task_run_id": ID}
     for path in (START, "/api/flow_runs/"):
-        assert permitted("POST", path, body, MACHINE) == body
-    assert permitted("POST", STATE, {"state": {"type": "COMPLETED"}}, MACHINE) == {"state": {"type": "COMPLETED"}}
+        assert permitted("POST", path, body, MACHINE, None) == body
+    assert permitted("POST", STATE, {"state": {"type": "COMPLETED"}}, MACHINE, None) == {"state": {"type": "COMPLETED"}}
 
 
-def test_a_change_of_tags_leaves_the_starter_alone() -> None:
-    known = ["old", *OF_OTTO]
-    assert keep_starter({"tags": ["new", "started-by:ada"]}, known) == {"tags": ["new", *OF_OTTO]}
-    assert keep_starter({"name": "x"}, known) == {"name": "x"}
+@pytest.mark.parametrize("visitor", [OTTO, ADA])
+def test_a_change_of_tags_leaves_the_starter_alone(visitor: Visitor) -> None:
+    run = run_of("RUNNING", ["old", *OF_OTTO])
+    body = {"tags": ["new", "started-by:ada"]}
+    assert permitted("PATCH", RUN, body, visitor, run) == {"tags": ["new", *OF_OTTO]}
+    assert permitted("PATCH", RUN, {"name": "x"}, visitor, run) == {"name": "x"}
+
+
+def test_a_key_of_a_visitor_finds_no_run_of_anybody_else() -> None:
+    body = {"idempotency_key": f"{ID}-share-1"}
+    keys = {permitted("POST", START, body, each, DEPLOYMENT)["idempotency_key"] for each in (OTTO, ADA)}
+    assert len(keys | {body["idempotency_key"]}) == 3
+    assert permitted("POST", START, {"idempotency_key": None}, OTTO, DEPLOYMENT)["idempotency_key"] is None
 
 
 @pytest.mark.parametrize(
@@ -74,11 +130,17 @@ def test_a_change_of_tags_leaves_the_starter_alone() -> None:
         ("POST", START, {"labels": {"x": 1}}),
         ("POST", START, {"a-field-of-the-next-release": 1}),
         ("POST", START, {"enforce_parameter_schema": False}),
+        ("POST", START, {"enforce_parameter_schema": "false"}),
+        ("POST", START, {"enforce_parameter_schema": 0}),
+        ("POST", START, {"work_queue_name": "inference"}),
+        ("POST", START, {"work_queue_name": ["training"]}),
         ("POST", START, {"state": {"type": "RUNNING"}}),
         ("POST", START, {"state": {"type": "SCHEDULED", "data": {"type": "reference"}}}),
         ("POST", START, {"state": {"type": "SCHEDULED", "state_details": {"child_flow_run_id": ID}}}),
         ("POST", START, {"state": "SCHEDULED"}),
-        ("POST", START, {"parameters": {"a": [{"b": {"__prefect_kind": "workspace_variable"}}]}}),
+        ("POST", START, {"parameters": {"a": [{"b": VARIABLE}]}}),
+        ("POST", START, {"parameters": {"a": {"__prefect_kind": "json", "value": VARIABLE}}}),
+        ("POST", START, {"parameters": {"a": TEMPLATE}}),
         ("POST", START, {"tags": "started-by:ada"}),
         ("POST", START, {"tags": [1]}),
         ("POST", START, []),
@@ -87,35 +149,145 @@ def test_a_change_of_tags_leaves_the_starter_alone() -> None:
         ("POST", STATE, {"state": {"type": "FAILED"}}),
         ("POST", STATE, {"state": {"type": "CANCELLED", "data": 1}}),
         ("POST", STATE, {}),
-        ("PATCH", f"/api/flow_runs/{ID}", {"job_variables": {"command": "id"}}),
-        ("PATCH", f"/api/flow_runs/{ID}", {"parameters": {"x": 1}}),
+        ("POST", STATE, None),
+        ("POST", RESUME, {"run_input": {"comment": VARIABLE}}),
+        ("POST", RESUME, {"run_input": {"comment": TEMPLATE}}),
+        ("POST", RESUME, {"another": 1}),
+        ("POST", VALIDATE, {"schema": SCHEMA, "values": {"model_name": VARIABLE}}),
+        ("POST", VALIDATE, {"schema": SCHEMA, "values": VARIABLE}),
+        ("PATCH", RUN, {"job_variables": {"command": "id"}}),
+        ("PATCH", RUN, {"parameters": {"x": 1}}),
         ("PATCH", f"/api/deployments/{ID}/schedules/{ID}", {"active": True, "parameters": {"x": 1}}),
         ("PATCH", f"/api/deployments/{ID}/schedules/{ID}", {"schedule": {"interval": 1}}),
     ],
 )
 def test_an_operator_cannot_say_more_than_the_deployment(method: str, path: str, body: Any) -> None:
     with pytest.raises(RequestRefusedError, match=r"xpected .*; found "):
-        permitted(method, path, body, OTTO)
+        permitted(method, path, body, OTTO, asked_about(path))
 
 
-@pytest.mark.parametrize("kind", ["SCHEDULED", "scheduled", "PAUSED", "CANCELLING", "CANCELLED"])
-def test_an_operator_stops_and_retries_runs(kind: str) -> None:
+def new_state(kind: str) -> dict[str, Any]:
     details = {
         "transition_id": ID,
         "scheduled_time": "2026-01-01T00:00:00Z",
         "cache_key": None,
         "pause_reschedule": False,
     }
-    body = {"state": {"type": kind, "name": "AwaitingRetry", "message": None, "state_details": details}, "force": False}
-    assert permitted("POST", STATE, body, OTTO) == body
+    return {"state": {"type": kind, "name": "x", "message": None, "state_details": details}, "force": True}
+
+
+@pytest.mark.parametrize("kind", ["PAUSED", "CANCELLING", "CANCELLED", "cancelled"])
+def test_an_operator_stops_any_run_that_has_not_ended(kind: str) -> None:
+    body = new_state(kind)
+    for present in ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "CRASHED"):
+        assert permitted("POST", STATE, body, OTTO, run_of(present, OF_ADA)) == body
+    for present in ("COMPLETED", "FAILED", "CANCELLED"):
+        with pytest.raises(RequestRefusedError, match=f"a run that has not ended; found {present}"):
+            permitted("POST", STATE, body, OTTO, run_of(present, OF_OTTO))
+
+
+@pytest.mark.parametrize("kind", ["SCHEDULED", "scheduled"])
+def test_an_operator_retries_a_run_of_their_own_whose_work_is_not_done(kind: str) -> None:
+    body = new_state(kind)
+    for present in ("FAILED", "CRASHED", "CANCELLED"):
+        assert permitted("POST", STATE, body, OTTO, run_of(present, ["x", *OF_OTTO])) == body
+    for present in ("COMPLETED", "RUNNING", "PENDING", "PAUSED", "SCHEDULED", "CANCELLING"):
+        with pytest.raises(RequestRefusedError, match=f"FAILED, CRASHED or CANCELLED; found {present}"):
+            permitted("POST", STATE, body, OTTO, run_of(present, OF_OTTO))
+
+
+@pytest.mark.parametrize(
+    ("tags", "whose"),
+    [
+        (OF_ADA, "ada has started as admin"),
+        (["started-by:olga", "role:operator"], "olga has started as operator"),
+        (["started-by:otto", "role:admin"], "otto has started as admin"),  # when he was, or with another token
+        ([*OF_OTTO, "started-by:ada"], "? has started as ?"),
+        ([], "one of the machine itself"),
+    ],
+    ids=str,
+)
+def test_only_an_admin_retries_a_run_that_goes_on_with_the_rights_of_somebody_else(tags: list[str], whose: str) -> None:
+    body, failed = new_state("SCHEDULED"), run_of("FAILED", tags)
+    with pytest.raises(RequestRefusedError) as refused:
+        permitted("POST", STATE, body, OTTO, failed)
+    assert whose in str(refused.value)
+    assert permitted("POST", STATE, body, ADA, failed) == body
+
+
+ANSWER = {"decision": "approve", "name": "ada (head of safety)", "comment": "checked"}
+
+
+@pytest.mark.parametrize("visitor", [OTTO, ADA])
+def test_whoever_answers_does_so_in_their_own_name(visitor: Visitor) -> None:
+    body = {"run_input": ANSWER}
+    assert permitted("POST", RESUME, body, visitor, WAITING) == {"run_input": {**ANSWER, "name": visitor.name}}
+    for hidden in ({"__prefect_kind": "json", "value": "{}"}, [ANSWER], "text"):
+        with pytest.raises(RequestRefusedError, match=r"xpected .*; found "):
+            permitted("POST", RESUME, {"run_input": hidden}, visitor, WAITING)
+
+
+def test_a_run_that_does_not_wait_gets_no_answer_and_one_that_asks_nothing_goes_on() -> None:
+    for present in ("SCHEDULED", "RUNNING", "COMPLETED"):
+        assert permitted("POST", RESUME, {"run_input": ANSWER}, OTTO, run_of(present, OF_ADA, KEYSET)) == {}
+    for body in (None, {}, {"run_input": None}):  # as Prefect's page, and its client
+        assert permitted("POST", RESUME, body, OTTO, run_of("PAUSED", OF_ADA)) == (body or {})
+    other = {"schema": "s", "description": "d", "response": "r"}  # the form of a flow of somebody's own
+    assert permitted("POST", RESUME, {"run_input": {"x": 1}}, OTTO, run_of("PAUSED", [], other)) == {
+        "run_input": {"x": 1}
+    }
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"pattern": "^(a+)+$"},
+        {**SCHEMA, "title": "x"},
+        {"properties": {"model_name": {"type": "string", "pattern": "^(a+)+$"}}},
+        {"properties": {"another": {"type": "string"}}},
+        {"required": ["model_name", "model_name"]},
+        None,
+        "text",
+    ],
+    ids=str,
+)
+def test_values_are_looked_at_by_the_schema_of_a_deployment_alone(schema: object) -> None:
+    deployments = [{"parameter_openapi_schema": None}, {"parameter_openapi_schema": SCHEMA}]
+    values = {"model_name": {"__prefect_kind": "none", "value": "shapes"}}
+    for part in (SCHEMA, {"properties": {"model_name": {}}, "required": ["model_name"]}):
+        known = {"schema": part, "values": values}
+        assert permitted("POST", VALIDATE, known, OTTO, deployments) == known
+    asked = {"schema": schema, "values": values}
+    assert permitted("POST", VALIDATE, asked, OTTO, deployments[1:]) == {"schema": {}, "values": values}
+    assert permitted("POST", VALIDATE, asked, ADA, deployments) == asked
 
 
 def test_an_admin_may_say_all_of_it() -> None:
-    body = {"job_variables": {"x": 1}, "state": {"type": "RUNNING"}, "tags": []}
-    assert permitted("POST", START, body, ADA)["job_variables"] == {"x": 1}
-    assert permitted("POST", STATE, {"state": {"type": "COMPLETED"}}, ADA) == {"state": {"type": "COMPLETED"}}
+    body = {"job_variables": {"x": 1}, "state": {"type": "RUNNING"}, "tags": [], "work_queue_name": "x"}
+    assert permitted("POST", START, body, ADA, DEPLOYMENT)["job_variables"] == {"x": 1}
+    done = run_of("COMPLETED", [])
+    for state in ("COMPLETED", "SCHEDULED"):
+        assert permitted("POST", STATE, {"state": {"type": state}}, ADA, done) == {"state": {"type": state}}
 
 
 def test_bodies_of_other_requests_pass_as_they_are() -> None:
     assert not checks_body("POST", "/api/flow_runs/filter")
     assert not checks_body("GET", START)
+    assert lookup_of("GET", START) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "lookup"),
+    [
+        ("POST", START, Lookup("GET", f"/api/deployments/{ID}")),
+        ("PATCH", RUN, Lookup("GET", RUN)),
+        ("POST", STATE, Lookup("GET", RUN)),
+        ("POST", RESUME, Lookup("GET", RUN)),
+        ("POST", "/api/flow_runs/a?b#c/resume", Lookup("GET", "/api/flow_runs/a%3Fb%23c")),
+        ("POST", VALIDATE, Lookup("POST", "/api/deployments/filter", {})),
+        ("POST", f"{START}/bulk", None),
+        ("POST", "/api/flow_runs/", None),
+    ],
+)
+def test_a_body_is_judged_by_what_its_address_names(method: str, path: str, lookup: Lookup | None) -> None:
+    assert lookup_of(method, path) == lookup

@@ -265,7 +265,10 @@ def test_admins_make_change_and_remove_accounts(browser: Browser, database: Data
     browser.act("/accounts/cyd/disable")
     assert sign_in(open_other(browser), "cyd", password).status_code == 403
     browser.act("/accounts/cyd/enable")
+    taken: list[str] = []
+    browser._app.state.people.take_store_key = taken.append
     assert re.search(r"(?:[0-9a-f]{8}-){3}[0-9a-f]{8}", browser.act("/accounts/cyd/reset-password").text)
+    assert taken == ["cyd"]
     assert "cyd" in browser.get("/accounts/list").text
     browser.act("/accounts/cyd/remove")
     assert find_account(database, "cyd") is None

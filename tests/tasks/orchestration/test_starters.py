@@ -8,7 +8,7 @@ from prefect import runtime
 from starlette.concurrency import run_in_threadpool
 
 from tasks.orchestration import deployed_flows, starters
-from tasks.orchestration.starters import Starter, current_starter, starter_of, starter_tags, starting_for
+from tasks.orchestration.starters import UNKNOWN, Starter, current_starter, starter_of, starter_tags, starting_for
 
 OTTO = Starter(name="otto", role="operator")
 
@@ -18,11 +18,33 @@ def test_the_tags_say_name_and_role() -> None:
     assert all(map(starters.is_starter_tag, OTTO.tags))
 
 
+def test_a_run_without_such_tags_is_the_machines() -> None:
+    """As those of a schedule, of an earlier release, and of a stack without accounts."""
+    assert starter_of(["auto-scheduled", "pipeline:x"]) is None
+
+
 @pytest.mark.parametrize(
-    "tags", [[], ["started-by:otto"], ["role:admin"], ["started-by:a", "started-by:b", "role:admin"]], ids=str
+    "tags",
+    [
+        ["started-by:otto"],
+        ["role:admin"],
+        ["started-by:a", "started-by:b", "role:admin"],
+        ["started-by:otto", "role:operator", "role:admin"],
+    ],
+    ids=str,
 )
-def test_tags_that_do_not_name_one_person_name_nobody(tags: list[str]) -> None:
-    assert starter_of(tags) is None
+def test_tags_that_do_not_name_one_person_are_of_nobody_who_may_anything(
+    tags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = starter_of(tags)
+    assert unknown == UNKNOWN
+    assert not unknown.is_admin
+    monkeypatch.setattr(runtime.flow_run, "tags", tags, raising=False)
+    assert starter_of(starter_tags()) == UNKNOWN  # nor may a run that it starts
+
+
+def test_tags_that_say_the_same_twice_name_one_person() -> None:
+    assert starter_of([*OTTO.tags, *OTTO.tags]) == OTTO
 
 
 def test_what_is_started_in_a_block_is_started_for_its_person() -> None:

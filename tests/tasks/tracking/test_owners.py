@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasks.orchestration.starters import Starter, starting_for
+from tasks.orchestration.starters import UNKNOWN, Starter, starting_for
 from tasks.tracking import mlflow_client, owners, registry
 from tasks.tracking.mlflow_client import TrackingError
 
@@ -26,12 +26,15 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Any:
             registry._make_model(mlflow, "machines")
         with starting_for(OLGA):
             registry._make_model(mlflow, "ottos")
+        with starting_for(UNKNOWN):
+            registry._make_model(mlflow, "nobodys")
         yield mlflow
 
 
 def test_a_model_is_of_who_started_the_run_that_made_it(registered: Any) -> None:
     assert registered.get_registered_model("ottos").tags == {owners.OWNER_TAG: "otto"}
-    assert registered.get_registered_model("machines").tags == {}
+    for name in ("machines", "nobodys"):
+        assert registered.get_registered_model(name).tags == {}
 
 
 @pytest.mark.usefixtures("registered")
@@ -49,6 +52,8 @@ def test_its_owner_an_admin_and_the_machine_may_take_it_away(model: str, starter
     ("model", "starter", "words"),
     [
         ("ottos", OLGA, "found olga, who is operator; the model is otto's. Ask otto to do it."),
+        ("ottos", UNKNOWN, "found ?, who is ?; the model is otto's. Ask otto to do it."),
+        ("nobodys", UNKNOWN, "found ?, who is ?; the model is that of the machine. Ask an admin to do it."),
         ("machines", OTTO, "found otto, who is operator; the model is that of the machine. Ask an admin to do it."),
     ],
 )
@@ -64,6 +69,8 @@ def test_nobody_else_may(model: str, starter: Starter, words: str) -> None:
 def test_a_training_is_its_starters_in_mlflow() -> None:
     with starting_for(OTTO):
         assert owners.user_tag() == {"mlflow.user": "otto"}
+    with starting_for(UNKNOWN):
+        assert owners.user_tag() == {}
     assert owners.user_tag() == {}
 
 
