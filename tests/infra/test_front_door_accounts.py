@@ -327,8 +327,8 @@ def test_an_answer_has_the_name_of_who_gave_it_and_none_comes_before_its_questio
     details = {"pause_reschedule": True, "pause_timeout": "2100-01-01T00:00:00Z", "run_input_keyset": KEYSET}
     paused = {"type": "PAUSED", "name": "Suspended", "state_details": details}
     prefect.go_through(run, {"type": "PENDING"}, {"type": "RUNNING"}, paused)
-    body = {"schema": forged["run_input"], "values": {}}  # what Prefect's page asks before it sends an answer
-    assert outside.post("/ui/schemas/validate", json=body).json() == {"valid": True, "errors": []}
+    question = {"schema": forged["run_input"], "values": {}}  # what Prefect's page asks before it sends an answer
+    assert outside.post("/ui/schemas/validate", json=question).json() == {"valid": True, "errors": []}
     hidden = {"run_input": {"__prefect_kind": "json", "value": json.dumps(forged["run_input"])}}
     assert outside.post(f"/flow_runs/{run}/resume", json=hidden).status_code == 403
     assert outside.post(f"/flow_runs/{run}/resume", json=forged).json()["status"] == "ACCEPT"

@@ -46,4 +46,4 @@ def test_without_a_secret_nobody_is_believed() -> None:
 
 
 def test_roles_are_known_by_their_names_and_each_may_more() -> None:
-    assert [UserRole.parse(name) for name in ("viewer", "operator", "admin")] == sorted(UserRole)
+    assert [UserRole.parse(name) for name in ("viewer", "operator", "worker", "admin")] == sorted(UserRole)
