@@ -29,7 +29,7 @@ from infra.services import s3_client
 from tasks.deployment.approval_form import ApprovalForm
 from tasks.orchestration.questions import KEYSET
 from tests.infra.accounts.populations import PASSWORD, add_person, add_session, add_token, pass_time
-from tests.infra.browser import OpenBrowser
+from tests.infra.browser import OpenBrowser, Page
 from tests.infra.logs.log_folder import ours
 from tests.infra.public import NAME, Public, open_socket, run_public
 from tests.waiting import eventually
@@ -321,19 +321,24 @@ def test_an_answer_has_the_name_of_who_gave_it_and_none_comes_before_its_questio
         body = {"key": key, "value": json.dumps(forged["run_input"])}
         assert outside.post(f"/flow_runs/{run}/input", json=body).status_code == 403
     assert outside.post(f"/flow_runs/{run}/resume", json=forged).json()["status"] == "ABORT"
-    prefect.ask("POST", f"/flow_runs/{run}/input", {"key": KEYSET["description"], "value": '"Deploy?"'})
-    schema = json.dumps(ApprovalForm.model_json_schema())
-    prefect.ask("POST", f"/flow_runs/{run}/input", {"key": KEYSET["schema"], "value": schema})
-    details = {"pause_reschedule": True, "pause_timeout": "2100-01-01T00:00:00Z", "run_input_keyset": KEYSET}
-    paused = {"type": "PAUSED", "name": "Suspended", "state_details": details}
-    prefect.go_through(run, {"type": "PENDING"}, {"type": "RUNNING"}, paused)
-    question = {"schema": forged["run_input"], "values": {}}  # what Prefect's page asks before it sends an answer
-    assert outside.post("/ui/schemas/validate", json=question).json() == {"valid": True, "errors": []}
+    wait_for_approval(prefect, run)
+    asked = {"schema": forged["run_input"], "values": {}}  # what Prefect's page asks before it sends an answer
+    assert outside.post("/ui/schemas/validate", json=asked).json() == {"valid": True, "errors": []}
     hidden = {"run_input": {"__prefect_kind": "json", "value": json.dumps(forged["run_input"])}}
     assert outside.post(f"/flow_runs/{run}/resume", json=hidden).status_code == 403
     assert outside.post(f"/flow_runs/{run}/resume", json=forged).json()["status"] == "ACCEPT"
     kept = prefect.client.get(f"/flow_runs/{run}/input/{KEYSET['response']}").json()
     assert kept == {**forged["run_input"], "name": person}
+
+
+def wait_for_approval(prefect: Prefect, run: str) -> None:
+    """Suspend a run as deploy-model does."""
+    schema = json.dumps(ApprovalForm.model_json_schema())
+    for part, value in (("description", '"Deploy?"'), ("schema", schema)):
+        prefect.ask("POST", f"/flow_runs/{run}/input", {"key": KEYSET[part], "value": value})
+    details = {"pause_reschedule": True, "pause_timeout": "2100-01-01T00:00:00Z", "run_input_keyset": KEYSET}
+    paused = {"type": "PAUSED", "name": "Suspended", "state_details": details}
+    prefect.go_through(run, {"type": "PENDING"}, {"type": "RUNNING"}, paused)
 
 
 def test_a_run_that_waits_for_no_answer_is_resumed_without_a_body(
@@ -427,3 +432,56 @@ def test_a_password_that_is_reset_takes_the_key_of_the_object_store(
     with public.client(**headers) as browser:
         assert browser.post(f"/accounts/{person}/reset-password").is_success
     assert person not in read_keys(public.settings)
+
+
+def test_an_operator_starts_a_run_and_answers_a_question_in_both_of_prefects_pages(
+    public: Public,
+    accounts: Database,
+    prefect: Prefect,
+    person: str,
+    open_browser: OpenBrowser,
+    tmp_path: Path,
+) -> None:
+    outside = ("--ignore-certificate-errors", f"--host-resolver-rules=MAP {NAME} 127.0.0.1")
+    session = {"name": SESSION, "value": add_session(accounts, person), "url": public.url, "secure": True, "path": "/"}
+    with open_browser(tmp_path / "profile", *outside) as page:
+        page.resize(1400, 1200)
+        page.call("Network.setCookie", **session)
+        for number, base in enumerate(("/prefect", "/prefect/v2"), 1):
+            page.open(f"{public.url}{base}/deployments/deployment/{prefect.deployment}/run")
+            page.wait("!!document.querySelector('textarea')", 60)
+            write(page, "textarea", "shapes")
+            press(page, "button", "Submit")
+            mine = {"flow_runs": {"tags": {"all_": [f"started-by:{person}", "role:operator"]}}}
+            eventually(lambda: len(prefect.ask("POST", "/flow_runs/filter", mine)) == number, "a run of theirs", 30)  # noqa: B023 - called here
+        run = start(prefect.client, prefect)["id"]
+        wait_for_approval(prefect, run)
+        page.open(f"{public.url}/prefect/v2/runs/flow-run/{run}")
+        press(page, "button", "Open menu")
+        press(page, "[role=menuitem]", "Resume")
+        press(page, "[role=dialog] button", "Select")
+        press(page, "[role=option]", "approve")
+        write(page, "[role=dialog] textarea", "ada (head of safety)")
+        press(page, "[role=dialog] button", "Resume")
+        page.wait("document.body.innerText.includes('Flow run resumed')")
+    kept = prefect.client.get(f"/flow_runs/{run}/input/{KEYSET['response']}").json()
+    assert (kept["decision"], kept["name"]) == ("approve", person)
+
+
+def press(page: Page, kind: str, text: str) -> None:
+    """Click an element as a mouse does, once it is there and still."""
+    found = (
+        f"[...document.querySelectorAll({json.dumps(kind)})].find(each => each.innerText.trim() === {json.dumps(text)})"
+    )
+    page.wait(f"!!{found}", 60)
+    time.sleep(1)  # it takes clicks a while after it is shown
+    x, y = page.js(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({found}.getBoundingClientRect())")
+    for step in ("mousePressed", "mouseReleased"):
+        page.call("Input.dispatchMouseEvent", type=step, x=x, y=y, button="left", clickCount=1)
+
+
+def write(page: Page, field: str, text: str) -> None:
+    """Type into the first field."""
+    time.sleep(1)  # it takes texts a while after it is shown
+    page.js(f"document.querySelector({json.dumps(field)}).focus()")
+    page.call("Input.insertText", text=text)
