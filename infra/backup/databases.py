@@ -85,7 +85,7 @@ def dump(settings: StackSettings, name: str, snapshot: str) -> Iterator[bytes]:
 
 def server_address(settings: StackSettings) -> str:
     """Return where the PostgreSQL server is, without the password."""
-    return _address(settings, "")
+    return _address(settings, "").rstrip("/")
 
 
 def has_tables(settings: StackSettings, name: str) -> bool:

@@ -156,7 +156,7 @@ def test_a_restore_into_databases_elsewhere_is_refused_until_they_are_empty_and_
             lines.append(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
     (found_empty,) = json.loads((state / layout.RESTORING).read_text())["found_empty"]
-    assert found_empty in server.database_url.replace(f":{server.secrets['postgres']}@", "@")
+    assert found_empty == server.database_url.replace(f":{server.secrets['postgres']}@", "@")
     done = run_studio(elsewhere, "restore", str(backups))
     assert done.returncode == 0, done.stderr
     assert f"{lines[-1].strip().partition(':')[0]} is whole since an attempt before" in done.stdout
