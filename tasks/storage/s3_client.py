@@ -4,7 +4,8 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import boto3
@@ -29,6 +30,7 @@ TRANSFERS = 8
 STORE_RESTART = RetryPolicy(first_s=0.1, longest_s=5.0, total_s=120.0)
 SHORT_OUTAGE = RetryPolicy(attempts=4)  # botocore's own loop: it pauses for at most 1, 2 and 4 s
 _CONNECTIONS = 64
+_SKEW_S = 300.0  # stores refuse from 900 on
 _NAMES = tuple(
     f"AWS_{name}"
     for name in (
@@ -141,11 +143,20 @@ def _advice(error: Exception) -> str:
     code = error.response["Error"]["Code"] if isinstance(error, ClientError) else None
     if code == "NoSuchBucket":
         return "Expected that bucket to be there: make it, or name another."
-    if code == "RequestTimeTooSkewed":
+    if isinstance(error, ClientError) and (code == "RequestTimeTooSkewed" or _is_of_another_time(error)):
         return "Set the clock of this machine by NTP (`timedatectl`), as that of the store is; then retry this run."
     if isinstance(error, OSError) and is_full_disk(error):
         return MAKE_ROOM
     return "Check AWS_ENDPOINT_URL and the keys; `studio status` shows the local object store."
+
+
+def _is_of_another_time(error: ClientError) -> bool:
+    """Whether the store refuses, and its clock is not ours; what it answers to HEAD says no more."""
+    try:
+        there = parsedate_to_datetime(error.response["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return status_of(error) == 403 and abs((datetime.now(UTC) - there).total_seconds()) > _SKEW_S
+    except (KeyError, ValueError, TypeError):
+        return False
 
 
 def _may_pass(error: Exception) -> bool:

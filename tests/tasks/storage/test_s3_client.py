@@ -1,6 +1,8 @@
 """Errors of the object store say what to do about them."""
 
 import errno
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -8,9 +10,12 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from tasks.storage.s3_client import StorageError, s3_errors
 
 
-def refusal(code: str, status: int) -> ClientError:
-    details = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(details, "PutObject")  # type: ignore[arg-type]
+def refusal(code: str, status: int, ahead: timedelta | None = None) -> ClientError:
+    """An answer of the store, whose clock is `ahead` of ours, or says nothing."""
+    headers = {} if ahead is None else {"date": format_datetime(datetime.now(UTC) + ahead)}
+    answer = {"HTTPStatusCode": status, "HTTPHeaders": headers}
+    details = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": answer}
+    return ClientError(details, "HeadObject")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -18,6 +23,8 @@ def refusal(code: str, status: int) -> ClientError:
     [
         (refusal("NoSuchBucket", 404), "make it, or name another", False),
         (refusal("RequestTimeTooSkewed", 403), "Set the clock of this machine by NTP", False),
+        (refusal("403", 403, timedelta(hours=-1)), "Set the clock of this machine by NTP", False),
+        (refusal("403", 403, timedelta(seconds=20)), "Check AWS_ENDPOINT_URL and the keys", False),
         (refusal("AccessDenied", 403), "Check AWS_ENDPOINT_URL and the keys", False),
         (refusal("SlowDown", 503), "`studio status` shows the local object store", True),
         (EndpointConnectionError(endpoint_url="http://nobody"), "`studio status` shows the local object store", True),
