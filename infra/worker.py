@@ -34,7 +34,7 @@ from infra.registration import POOL
 from infra.stack_settings import ROOT, StackSettings
 
 LOGGER = logging.getLogger("prefect.worker.studio")
-DRAIN_S = 5.0  # with the time that ends need and the 15 s of `retry-crashed-runs` another worker has the run in 30 s
+DRAIN_S = 5.0  # with the time that ends need and the 15 s of `retry-crashed-runs` a run is given back within 30 s
 ENDING_S = 8.0  # what a run has to write that it was ended
 _LOOK_S = 0.1
 PULL_STEPS: list[dict[str, Any]] = [{"deployments.checkout.enter": {}}]  # of prefect.yaml

@@ -64,7 +64,7 @@ def _rules(part: Part, role: UserRole, prefix: str, table: str) -> Iterator[_Rul
 _V, _O, _W, _A = UserRole.VIEWER, UserRole.OPERATOR, UserRole.WORKER, UserRole.ADMIN
 _API = r"/api"
 
-# Bodies that would let an operator do more are refused in infra/prefect_requests.py.
+# Bodies that would let an operator do more are refused in infra/accounts/prefect_requests.py.
 _PREFECT = (
     _rules(
         Part.PREFECT,
