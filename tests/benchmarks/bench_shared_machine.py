@@ -36,7 +36,8 @@ GOAL = 1.3
 PLAN = ArchivePlan(name="busy.zip", classes=("circle", "square"), train=64, val=8, seed=1)
 
 
-NICE = (0, 10, 19)
+AS_STARTED = "as started"  # by the worker, with the stack's own STUDIO_TRAINING_NICE
+NICE = (0, 19)
 
 
 @pytest.fixture
@@ -85,6 +86,12 @@ def trainer(run: UUID) -> list[psutil.Process]:
     return [each for process in below if trains(process) for each in family(process)]
 
 
+def weight_of(process: psutil.Process) -> tuple[int, int]:
+    """Its nice, and that of its session."""
+    group = Path(f"/proc/{process.pid}/autogroup")
+    return process.nice(), int(group.read_text().split()[-1]) if group.exists() else process.nice()
+
+
 @contextlib.contextmanager
 def stopped(run: UUID) -> Iterator[None]:
     for process in trainer(run):
@@ -113,18 +120,20 @@ def test_live_predictions_are_protected_from_a_training(
     publish(model, graph.read_bytes())
     serve([model], champion=1)
     jpegs = list(islice(scenes.jpegs(640, 480, 16), 16))
-    took = {name: list[float]() for name in ("idle", *(f"nice {nice}" for nice in NICE))}
+    weights = {AS_STARTED: {process: weight_of(process) for process in trainer(training)}}
+    weights |= {f"nice {nice}": dict.fromkeys(weights[AS_STARTED], (nice, nice)) for nice in NICE}
+    took = {name: list[float]() for name in ("idle", *weights)}
     for _ in range(ROUNDS):
         with stopped(training):
             took["idle"] += bench_predict.live(model.name, jpegs, 1)[1]
-        for nice in NICE:
-            for process in trainer(training):
+        for name, of_processes in weights.items():
+            for process, (nice, of_session) in of_processes.items():
                 process.nice(nice)  # a lower one than it has needs root
-                stand_back(os.getsid(process.pid), nice)
-            took[f"nice {nice}"] += bench_predict.live(model.name, jpegs, 1)[1]
+                stand_back(os.getsid(process.pid), of_session)
+            took[name] += bench_predict.live(model.name, jpegs, 1)[1]
     p95 = {name: float(np.percentile(times, 95)) for name, times in took.items()}
     for name, times in took.items():
         p50, p99 = np.percentile(times, [50, 99])
         ratio = p95[name] / p95["idle"]
         print(f"{name:<10} p50 {p50:4.0f} ms  p95 {p95[name]:4.0f} ms ({ratio:.2f} of idle)  p99 {p99:4.0f} ms")
-    assert p95["nice 10"] <= GOAL * p95["idle"]
+    assert p95[AS_STARTED] <= GOAL * p95["idle"]
