@@ -1,14 +1,38 @@
 """Which services the command and the class talk to."""
 
 import functools
+from typing import TYPE_CHECKING
 
 from tasks.errors import StudioError
+
+if TYPE_CHECKING:
+    from infra.stack_settings import StackSettings
 
 
 class NotConnectedError(StudioError):
     """The stack is not up, and the environment names no services."""
 
     transient = True
+
+
+def load_stack() -> "StackSettings":
+    """Return the settings of the stack of this machine, which tell others how to reach it.
+
+    Raises:
+        NotConnectedError: There is none.
+    """
+    from infra import stack
+
+    settings = stack.load_settings()
+    if not _has_run(settings):
+        raise NotConnectedError(
+            f"Expected a stack that is up, found none in {settings.state_dir}. Start it with `studio up`."
+        )
+    return settings
+
+
+def _has_run(settings: "StackSettings") -> bool:
+    return (settings.state_dir / "env").is_file()
 
 
 @functools.lru_cache(maxsize=1)
@@ -27,7 +51,7 @@ def connect(*, needs_triton: bool = True) -> None:
     settings = stack.load_settings()
     optional = {*REVIEW_TOOLS, *(() if needs_triton else ("TRITON_GRPC_URL",))}
     needed = [name for name in VARIABLES if name not in optional]
-    if not (settings.state_dir / "env").is_file() and not all(map(settings.is_elsewhere, needed)):
+    if not _has_run(settings) and not all(map(settings.is_elsewhere, needed)):
         raise NotConnectedError(
             f"Expected a stack that is up, found none in {settings.state_dir}. Start it with `studio up`, or name the "
             f"services in {', '.join(needed)}."

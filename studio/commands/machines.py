@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from studio.commands.options import AsJson
+from studio.connection import load_stack
 from studio.output import print_json
 
 if TYPE_CHECKING:
@@ -39,12 +40,11 @@ def worker_env(
     It gets an account of its own, with role worker, and another token and key each time: `studio users disable NAME`
     shuts it out.
     """
-    from infra import stack
     from infra.accounts.bootstrap import open_accounts
     from infra.remote_machines import worker_environment
 
     target = _target(triton, "--triton") if triton else None
-    settings = stack.load_settings()
+    settings = load_stack()
     with open_accounts(settings) as database:
         found = worker_environment(settings, database, name, days=days, certificates=certificates, triton=target)
     _print_environment(found, as_json=as_json)
@@ -56,11 +56,10 @@ def triton_env(
     as_json: AsJson = False,
 ) -> None:
     """Print the variables with which `python -m infra.triton` on a machine elsewhere serves this stack's models."""
-    from infra import stack
     from infra.remote_machines import triton_server_environment
 
     where = _target(target, "TARGET")
-    _print_environment(triton_server_environment(stack.load_settings(), where, store), as_json=as_json)
+    _print_environment(triton_server_environment(load_stack(), where, store), as_json=as_json)
 
 
 def _print_environment(found: dict[str, str], *, as_json: bool) -> None:

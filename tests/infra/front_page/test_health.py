@@ -61,7 +61,7 @@ def test_nothing_is_wrong_if_nothing_is(show: Show) -> None:
     text = show(WELL)
     assert (problems(text), "Nothing is wrong" in text) == ([], True)
     assert "<dt>Runs that are running</dt><dd>1</dd>" in text
-    assert "<dt>Last backup</dt><dd>5 h old</dd>" in text
+    assert re.search(r"<dt>Last backup</dt><dd>5(\.\d)? h old</dd>", text)  # since these tests were collected
 
 
 @pytest.mark.parametrize("gone", ["studio_last_backup_timestamp_seconds", "studio_backup_limit_seconds"])
