@@ -25,3 +25,19 @@ def database(accounts_settings: "StackSettings") -> "Iterator[Database]":
 
     with open_empty_accounts(accounts_settings) as opened:
         yield opened
+
+
+@pytest.fixture
+def _stack_with_accounts(
+    monkeypatch: pytest.MonkeyPatch, accounts_settings: "StackSettings", database: "Database"
+) -> None:
+    """That stack for what reads the environment, with a front door by its settings and an admin."""
+    from infra.accounts.roles import UserRole
+    from tests.infra.accounts.populations import add_person
+
+    (accounts_settings.state_dir / "env").touch()  # as `studio up` leaves it, by which it is known for a stack
+    monkeypatch.setenv("STUDIO_STATE_DIR", str(accounts_settings.state_dir))
+    monkeypatch.setenv("STUDIO_POSTGRES_PORT", str(accounts_settings.postgres_port))
+    monkeypatch.setenv("STUDIO_PUBLIC", "true")
+    monkeypatch.setenv("STUDIO_PUBLIC_HOST", "studio.example.org")
+    add_person(database, "boss", UserRole.ADMIN)

@@ -29,6 +29,7 @@ from infra.services import s3_client
 from tasks.deployment.approval_form import ApprovalForm
 from tasks.orchestration.questions import KEYSET
 from tests.infra.accounts.populations import PASSWORD, add_person, add_session, add_token, pass_time
+from tests.infra.accounts.prefect_form import form_of_a_run
 from tests.infra.browser import OpenBrowser, Page
 from tests.infra.logs.log_folder import ours
 from tests.infra.public import NAME, Public, open_socket, run_public
@@ -396,23 +397,7 @@ def test_a_run_is_made_by_the_rules_and_in_the_queue_of_its_deployment(outside: 
         {"parameters": {"model_name": {"__prefect_kind": "jinja", "template": "{{ 1 }}"}}},
     ):
         assert outside.post(path, json={"parameters": {"model_name": "shapes"}, **body}).status_code == 403, body
-    details = {"pause_reschedule": False, "deferred": False, "untrackable_result": False, "scheduled_time": None}
-    form = {  # what Prefect's page of 3.8.8 sends
-        "name": "of the form",
-        "work_queue_name": "default",
-        "empirical_policy": {
-            "resuming": False,
-            "max_retries": 0,
-            "retry_delay_seconds": 0,
-            "retries": 0,
-            "retry_delay": 0,
-        },
-        "state": {"type": "SCHEDULED", "message": "", "state_details": details},
-        "tags": [],
-        "job_variables": {},
-        "enforce_parameter_schema": True,
-        "parameters": {"model_name": "shapes"},
-    }
+    form = form_of_a_run("default", {}, {"model_name": "shapes"})
     assert outside.post(path, json=form).status_code == 201
 
 

@@ -37,7 +37,6 @@ from infra.stack_settings import ROOT, StackSettings
 from studio.cli import app
 from tasks.errors import StudioError
 from tests.clients import mlflow_api, pause_schedules, prefect_api
-from tests.infra.accounts.populations import add_person
 from tests.infra.another_user import another_user, hand_over
 from tests.infra.public import Public, run_public
 from tests.stack_environment import free_block
@@ -47,16 +46,6 @@ PLAN = ArchivePlan(name="elsewhere.zip", classes=("circle", "square"), train=12,
 TRAINING = {"epochs": 1, "imgsz": 64, "batch": 8, "rehearse": False}
 
 
-@pytest.fixture
-def _accounts(monkeypatch: pytest.MonkeyPatch, accounts_settings: StackSettings, database: Database) -> None:
-    """A stack of which the database of accounts runs."""
-    monkeypatch.setenv("STUDIO_STATE_DIR", str(accounts_settings.state_dir))
-    monkeypatch.setenv("STUDIO_POSTGRES_PORT", str(accounts_settings.postgres_port))
-    monkeypatch.setenv("STUDIO_PUBLIC", "true")
-    monkeypatch.setenv("STUDIO_PUBLIC_HOST", "studio.example.org")
-    add_person(database, "boss", UserRole.ADMIN)
-
-
 def told(name: str, *options: str) -> dict[str, str | None]:
     done = CliRunner().invoke(app, ["worker-env", name, *options])
     if done.exception:
@@ -64,7 +53,7 @@ def told(name: str, *options: str) -> dict[str, str | None]:
     return dotenv_values(stream=StringIO(done.stdout))
 
 
-@pytest.mark.usefixtures("_accounts")
+@pytest.mark.usefixtures("_stack_with_accounts")
 def test_a_machine_is_told_its_own_keys_and_no_password_of_a_service(
     accounts_settings: StackSettings, database: Database
 ) -> None:
@@ -83,7 +72,7 @@ def test_a_machine_is_told_its_own_keys_and_no_password_of_a_service(
     assert known == {*secret_names(Role.LINKS)}
 
 
-@pytest.mark.usefixtures("_accounts")
+@pytest.mark.usefixtures("_stack_with_accounts")
 def test_told_again_what_it_was_told_before_opens_nothing(accounts_settings: StackSettings, database: Database) -> None:
     first, second = told("gpu-7"), told("gpu-7")
     assert find_token(database, str(first["MLFLOW_TRACKING_PASSWORD"])) is None
@@ -91,13 +80,13 @@ def test_told_again_what_it_was_told_before_opens_nothing(accounts_settings: Sta
     assert read_keys(accounts_settings)["gpu-7"].key == second["AWS_ACCESS_KEY_ID"]
 
 
-@pytest.mark.usefixtures("_accounts")
+@pytest.mark.usefixtures("_stack_with_accounts")
 def test_a_certificate_of_a_public_authority_needs_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDIO_PUBLIC_TLS", "acme")
     assert "SSL_CERT_FILE" not in told("gpu-7")
 
 
-@pytest.mark.usefixtures("_accounts")
+@pytest.mark.usefixtures("_stack_with_accounts")
 def test_a_person_becomes_no_worker_and_one_that_is_shut_out_stays_so(database: Database) -> None:
     with pytest.raises(StudioError, match="found 'boss', who is admin"):
         told("boss")
@@ -108,7 +97,7 @@ def test_a_person_becomes_no_worker_and_one_that_is_shut_out_stays_so(database: 
     assert find_account(database, "gpu-7")
 
 
-@pytest.mark.usefixtures("_accounts")
+@pytest.mark.usefixtures("_stack_with_accounts")
 def test_a_machine_that_reaches_a_triton_is_told_where_and_its_key(accounts_settings: StackSettings) -> None:
     found = told("gpu-7", "--triton", "127.0.0.1:18001/127.0.0.1:18000")
     assert (found["TRITON_GRPC_URL"], found["TRITON_HTTP_URL"]) == ("127.0.0.1:18001", "127.0.0.1:18000")

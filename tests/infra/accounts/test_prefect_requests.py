@@ -9,6 +9,7 @@ from infra.accounts.refused import RequestRefusedError
 from infra.accounts.roles import UserRole
 from infra.accounts.visitors import Visitor
 from tasks.orchestration.questions import KEYSET
+from tests.infra.accounts.prefect_form import form_of_a_run
 
 OTTO = Visitor(name="otto", role=UserRole.OPERATOR)
 ADA = Visitor(name="ada", role=UserRole.ADMIN)
@@ -69,24 +70,9 @@ def test_what_prefects_client_sends_for_a_run_is_taken_and_tagged() -> None:
 
 
 def test_what_prefects_form_sends_for_a_run_is_taken() -> None:
-    """As its page of 3.8.8 fills it: with all that the deployment says already."""
-    state = {"pause_reschedule": False, "deferred": False, "untrackable_result": False, "scheduled_time": None}
-    body = {
-        "name": "a run",
-        "work_queue_name": "training",
-        "empirical_policy": {
-            "resuming": False,
-            "max_retries": 0,
-            "retry_delay_seconds": 0,
-            "retries": 0,
-            "retry_delay": 0,
-        },
-        "state": {"type": "SCHEDULED", "message": "", "state_details": state},
-        "tags": [],
-        "job_variables": {"name": "x"},
-        "enforce_parameter_schema": True,
-        "parameters": {"model_name": {"__prefect_kind": "json", "value": '"shapes"'}},
-    }
+    """With all that the deployment says already."""
+    parameters = {"model_name": {"__prefect_kind": "json", "value": '"shapes"'}}
+    body = form_of_a_run("training", {"name": "x"}, parameters)
     assert permitted("POST", START, body, OTTO, DEPLOYMENT) == {**body, "tags": OF_OTTO}
 
 

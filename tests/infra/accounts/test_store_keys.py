@@ -16,15 +16,7 @@ from studio.cli import app
 from tasks.errors import StudioError
 from tests.infra.accounts.populations import add_person
 
-
-@pytest.fixture(autouse=True)
-def _the_stack(monkeypatch: pytest.MonkeyPatch, accounts_settings: StackSettings, database: Database) -> None:
-    """The one whose database runs, with an admin."""
-    monkeypatch.setenv("STUDIO_STATE_DIR", str(accounts_settings.state_dir))
-    monkeypatch.setenv("STUDIO_POSTGRES_PORT", str(accounts_settings.postgres_port))
-    monkeypatch.setenv("STUDIO_PUBLIC", "true")
-    monkeypatch.setenv("STUDIO_PUBLIC_HOST", "studio.example.org")
-    add_person(database, "boss", UserRole.ADMIN)
+pytestmark = pytest.mark.usefixtures("_stack_with_accounts")
 
 
 def test_a_key_is_shown_once_and_is_taken_away(accounts_settings: StackSettings, database: Database) -> None:
