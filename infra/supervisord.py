@@ -178,7 +178,7 @@ def stop(settings: StackSettings) -> bool:
     family = [running, *running.children(recursive=True)]
     # One that does not answer is ended below, with what it started.
     with contextlib.suppress(xmlrpc.client.Error, OSError, HTTPException), connect(settings) as supervisor:
-        _stop_workers(supervisor)  # first, while they can still report to Prefect
+        stop_workers(supervisor)  # first, while they can still report to Prefect
         family += running.children(recursive=True)
         supervisor.stopAllProcesses(False)  # side by side: its shutdown would stop one after the other
         supervisor.shutdown()
@@ -187,7 +187,7 @@ def stop(settings: StackSettings) -> bool:
     return True
 
 
-def _stop_workers(supervisor: Any) -> None:  # noqa: ANN401 - a proxy
+def stop_workers(supervisor: Any) -> None:  # noqa: ANN401 - a proxy
     """Stop the workers side by side; the supervisor kills one that takes too long."""
     for each in supervisor.getAllProcessInfo():
         if WORKER in each["name"]:

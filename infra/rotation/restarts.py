@@ -72,8 +72,8 @@ def restart_workers(settings: StackSettings, say: Echo, keep: Callable[[list[UUI
         say(
             f"  flow runs handed over: {len(taken)}; each goes on from what it has kept, a training from its last epoch"
         )
-    for worker in workers:
-        _stop(settings, worker)
+    with supervisord.connect(settings) as supervisor:
+        supervisord.stop_workers(supervisor)
     for server in servers:
         if is_stale[server.name]:
             _restart(settings, server, say)
