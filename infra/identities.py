@@ -59,14 +59,20 @@ def secret_names(role: Role) -> tuple[str, str]:
 
 
 VIEWING = _on(READING, Bucket.DATASETS, Bucket.MEDIA, Bucket.PREDICTIONS, Bucket.RUNS)
+# What the runs of a worker elsewhere need. What Triton loads is written by workers of the stack, and MLflow's server
+# passes files on.
+WORKING_ELSEWHERE = [
+    *_on(CHANGING, Bucket.DATASETS, Bucket.PREDICTIONS, Bucket.RUNS),
+    *_on(READING, Bucket.MEDIA, Bucket.BASE_MODELS),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PersonKey:
-    """The key of an account: it may what its role may."""
+class GivenKey:
+    """A key that was given to a person or a machine: one of an account may what that may, another what its role may."""
 
     name: str
-    role: UserRole
+    role: UserRole | Role
     key: str
     secret: str
     is_taken: bool = False
@@ -76,12 +82,19 @@ class PersonKey:
         """SeaweedFS's actions."""
         if self.is_taken:
             return []
+        if isinstance(self.role, Role):
+            return ACTIONS[self.role]
         if self.role is UserRole.WORKER:
-            return ACTIONS[Role.WORKER]
+            return WORKING_ELSEWHERE
         return VIEWING if self.role is UserRole.VIEWER else ACTIONS[Role.PERSON]
 
+    @property
+    def identity(self) -> str:
+        """The name of its identity, which no role has."""
+        return f"{self.role if isinstance(self.role, Role) else 'account'}-{self.name}"
 
-def identities(secrets: Sequence[Mapping[str, str]], people: Iterable[PersonKey] = ()) -> dict[str, object]:
+
+def identities(secrets: Sequence[Mapping[str, str]], given: Iterable[GivenKey] = ()) -> dict[str, object]:
     """Return the identities as SeaweedFS reads them from `s3.config`; each role has the keys of all these secrets."""
     identities: list[dict[str, object]] = []
     for role, actions in ACTIONS.items():
@@ -89,7 +102,7 @@ def identities(secrets: Sequence[Mapping[str, str]], people: Iterable[PersonKey]
         pairs = {values[key]: values[secret] for values in secrets}
         credentials = [{"accessKey": each, "secretKey": pairs[each]} for each in pairs]
         identities.append({"name": role, "credentials": credentials, "actions": actions})
-    for person in people:
-        credentials = [{"accessKey": person.key, "secretKey": person.secret}]
-        identities.append({"name": f"account-{person.name}", "credentials": credentials, "actions": person.actions})
+    for each in given:
+        credentials = [{"accessKey": each.key, "secretKey": each.secret}]
+        identities.append({"name": each.identity, "credentials": credentials, "actions": each.actions})
     return {"identities": identities}

@@ -1,13 +1,14 @@
 """Workers and Tritons on machines elsewhere: what each is told, and nothing that opens more than it needs.
 
-A worker comes through the front door, with a token and a key of the object store that are its own: they are taken away
-with its account, and no other machine has to be told. Triton is not behind the front door: a tunnel joins it.
+A worker comes through the front door, with a token and keys of the object store that are its own: they are taken away
+with its account, and no other machine has to be told. Triton is not behind the front door: a tunnel joins it, and the
+key of its load API, which Triton knows but one of, is the same for all.
 """
 
-from infra.accounts.audit import Actor
 from infra.accounts.bootstrap import MACHINE
 from infra.accounts.database import Database
 from infra.accounts.errors import AccountError
+from infra.accounts.names import require_name
 from infra.accounts.people import add_account, find_account
 from infra.accounts.roles import UserRole
 from infra.accounts.tokens import list_tokens, make_token, revoke_token
@@ -16,13 +17,13 @@ from infra.front_door import INTERNAL
 from infra.identities import Role
 from infra.person_keys import give_key
 from infra.stack_settings import REGION, StackSettings
-from tasks.errors import StudioError, expected_found_fix, safe_repr
+from tasks.errors import expected_found_fix, safe_repr
 from tasks.triton_targets import TritonTarget
 
 _TOKEN = "worker-env"  # noqa: S105 - the name of the token
 
 
-def worker_environment(
+def remote_worker_environment(
     settings: StackSettings,
     database: Database,
     name: str,
@@ -52,7 +53,7 @@ def worker_environment(
         found = f"{safe_repr(name)}, who is {'disabled' if account.disabled else account.role}"
         fix = "Choose another name, one for each machine."
         raise AccountError(expected_found_fix("a new name, or that of an open account with role worker", found, fix))
-    key = give_key(settings, name, UserRole.WORKER)
+    key, links = (give_key(settings, name, role) for role in (UserRole.WORKER, Role.LINKS))
     token = _new_token(database, name, days)
     trusted = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE") if settings.public_tls == INTERNAL else ()
     return {
@@ -65,33 +66,31 @@ def worker_environment(
         "AWS_ACCESS_KEY_ID": key.key,
         "AWS_SECRET_ACCESS_KEY": key.secret,
         "AWS_DEFAULT_REGION": REGION,
-        **dict(zip(LINKS, settings.s3_keys(Role.LINKS), strict=True)),
+        **dict(zip(LINKS, (links.key, links.secret), strict=True)),
         **page_addresses(settings),
         **dict.fromkeys(trusted, certificates),
         **(_triton(settings, triton) if triton else {}),
     }
 
 
-def triton_server_environment(settings: StackSettings, target: TritonTarget, store: str) -> dict[str, str]:
-    """Return the variables of a tritonserver elsewhere that serves the models of this stack.
+def remote_triton_environment(settings: StackSettings, name: str, target: TritonTarget, store: str) -> dict[str, str]:
+    """Return the variables of a tritonserver elsewhere that serves the models of this stack; it gets another key.
 
     Args:
         settings: Of the stack.
+        name: Of that machine.
         target: Where it listens on that machine.
         store: By which address that machine reaches the object store.
 
     Raises:
+        AccountError: The name is none.
         StudioError: The object store is not one of this machine.
     """
-    if settings.is_elsewhere("AWS_ENDPOINT_URL"):
-        found = settings.environment["AWS_ENDPOINT_URL"]
-        fix = "Start it with a key of that store that reads bucket models."
-        raise StudioError(expected_found_fix("the object store of this machine", found, fix))
-    key, secret = settings.s3_keys(Role.TRITON)
+    key = give_key(settings, require_name(name), Role.TRITON)
     return {
         "AWS_ENDPOINT_URL": store,
-        "AWS_ACCESS_KEY_ID": key,
-        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_ACCESS_KEY_ID": key.key,
+        "AWS_SECRET_ACCESS_KEY": key.secret,
         "AWS_DEFAULT_REGION": REGION,
         **_triton(settings, target),
     }
@@ -107,8 +106,7 @@ def _triton(settings: StackSettings, target: TritonTarget) -> dict[str, str]:
 
 def _new_token(database: Database, name: str, days: int) -> str:
     """A token of the account in the place of the one that this command made before."""
-    by = Actor(name=name, role=str(UserRole.WORKER))
     for token in list_tokens(database, name):
         if token.name == _TOKEN:
-            revoke_token(database, by, token.id)
-    return make_token(database, by, _TOKEN, UserRole.WORKER, days)
+            revoke_token(database, MACHINE, token.id, owner=name)
+    return make_token(database, MACHINE, _TOKEN, UserRole.WORKER, days, owner=name)

@@ -40,8 +40,8 @@ class TokenOwner:
     token: str
 
 
-def make_token(database: Database, by: Actor, name: str, role: UserRole, days: int) -> str:
-    """Make a token of the account of `by`, and return it: it is kept nowhere.
+def make_token(database: Database, by: Actor, name: str, role: UserRole, days: int, *, owner: str | None = None) -> str:
+    """Make a token of account `owner`, else of that of `by`, and return it: it is kept nowhere.
 
     Raises:
         AccountError: The name is none or taken, the role is above that of the account, or a worker's where that is a
@@ -55,7 +55,7 @@ def make_token(database: Database, by: Actor, name: str, role: UserRole, days: i
         "name": require_token_name(name),
         "role": str(role),
         "days": days,
-        "owner": by.name,
+        "owner": owner or by.name,
     }
     insert = text(
         "INSERT INTO tokens (digest, account, name, role, expires) "
@@ -80,7 +80,7 @@ def make_token(database: Database, by: Actor, name: str, role: UserRole, days: i
             raise AccountError(
                 expected_found_fix("a name that none of your tokens has", safe_repr(name), "Choose another.")
             )
-        record(connection, _entry(by, "token-made", f"{name} as {role} for {days} days"))
+        record(connection, _entry(by, "token-made", owner, f"{name} as {role} for {days} days"))
     return key
 
 
@@ -116,14 +116,14 @@ def list_tokens(database: Database, name: str) -> list[Token]:
         return [Token(**{**row, "role": UserRole.parse(row["role"])}) for row in rows]
 
 
-def revoke_token(database: Database, by: Actor, token: int) -> None:
-    """Revoke a token of the account of `by`; one that is gone stays so."""
+def revoke_token(database: Database, by: Actor, token: int, *, owner: str | None = None) -> None:
+    """Revoke a token of account `owner`, else of that of `by`; one that is gone stays so."""
     query = text("DELETE FROM tokens WHERE id = :id AND account = :name RETURNING name")
     with database.transaction() as connection:
-        name = connection.execute(query, {"id": token, "name": by.name}).scalar()
+        name = connection.execute(query, {"id": token, "name": owner or by.name}).scalar()
         if name is not None:
-            record(connection, _entry(by, "token-revoked", name))
+            record(connection, _entry(by, "token-revoked", owner, name))
 
 
-def _entry(by: Actor, action: str, detail: str) -> AuditEntry:
-    return AuditEntry(actor=by, part=PART, action=action, detail=detail)
+def _entry(by: Actor, action: str, owner: str | None, detail: str) -> AuditEntry:
+    return AuditEntry(actor=by, part=PART, action=action, detail=f"of {owner}: {detail}" if owner else detail)

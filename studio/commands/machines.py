@@ -37,29 +37,41 @@ def worker_env(
 ) -> None:
     """Print the variables with which a machine elsewhere runs `studio worker` for this stack, through the front door.
 
-    It gets an account of its own, with role worker, and another token and key each time: `studio users disable NAME`
-    shuts it out.
+    It gets an account of its own, with role worker, and another token and other keys each time: `studio users disable
+    NAME` shuts it out.
     """
     from infra.accounts.bootstrap import open_accounts
-    from infra.remote_machines import worker_environment
+    from infra.remote_machines import remote_worker_environment
 
     target = _target(triton, "--triton") if triton else None
     settings = load_stack()
     with open_accounts(settings) as database:
-        found = worker_environment(settings, database, name, days=days, certificates=certificates, triton=target)
+        found = remote_worker_environment(settings, database, name, days=days, certificates=certificates, triton=target)
     _print_environment(found, as_json=as_json)
 
 
 def triton_env(
+    name: Annotated[str, typer.Argument(help="Of that machine.")],
     target: Annotated[str, typer.Argument(help="GRPC/HTTP, where it listens on that machine.")] = _TARGET,
     store: Annotated[str, typer.Option(help="By which address that machine reaches the object store.")] = _STORE,
+    take: Annotated[bool, typer.Option("--take", help="Take its key of the object store away instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the variables with which `python -m infra.triton` on a machine elsewhere serves this stack's models."""
-    from infra.remote_machines import triton_server_environment
+    """Print the variables with which `python -m infra.triton` on a machine elsewhere serves this stack's models.
 
+    It gets a key of the object store of its own, another one each time.
+    """
+    from infra.identities import Role
+    from infra.person_keys import take_key
+    from infra.remote_machines import remote_triton_environment
+
+    settings = load_stack()
+    if take:
+        take_key(settings, name, Role.TRITON)
+        print(f"{name} has no key of the object store")
+        return
     where = _target(target, "TARGET")
-    _print_environment(triton_server_environment(load_stack(), where, store), as_json=as_json)
+    _print_environment(remote_triton_environment(settings, name, where, store), as_json=as_json)
 
 
 def _print_environment(found: dict[str, str], *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.accounts.roles import UserRole
-from infra.identities import ACTIONS, VIEWING, Role
+from infra.identities import ACTIONS, VIEWING, WORKING_ELSEWHERE, Role
 from infra.person_keys import follow_accounts, give_key, read_keys, take_key, write_identities
 from infra.stack_settings import StackSettings
 from tasks.errors import StudioError
@@ -29,7 +29,7 @@ def identities(settings: StackSettings) -> dict[str, Any]:
     [
         (UserRole.VIEWER, VIEWING),
         (UserRole.OPERATOR, ACTIONS[Role.PERSON]),
-        (UserRole.WORKER, ACTIONS[Role.WORKER]),
+        (UserRole.WORKER, WORKING_ELSEWHERE),
         (UserRole.ADMIN, ACTIONS[Role.PERSON]),
     ],
 )
@@ -48,6 +48,12 @@ def test_a_viewer_writes_nothing_and_reads_no_weights_and_no_models() -> None:
     assert not [action for action in VIEWING if action.endswith((":models", ":base-models", ":mlflow"))]
 
 
+def test_a_worker_elsewhere_writes_neither_what_triton_loads_nor_files_of_mlflow_nor_base_models() -> None:
+    buckets = {action.partition(":")[2].removesuffix("/?*") for action in WORKING_ELSEWHERE}
+    assert buckets == {"datasets", "media", "predictions", "runs", "base-models"}
+    assert not [action for action in WORKING_ELSEWHERE if action.startswith("Write:") and "base-models" in action]
+
+
 def test_another_key_takes_the_place_of_the_one_before(settings: StackSettings) -> None:
     first, second = (give_key(settings, "vera", UserRole.VIEWER) for _ in range(2))
     assert first.key != second.key
@@ -63,6 +69,28 @@ def test_a_key_follows_its_account(settings: StackSettings) -> None:
     assert keys["olga"].secret not in (settings.state_dir / "s3.json").read_text()
     follow_accounts(settings, {"otto": UserRole.VIEWER, "olga": UserRole.ADMIN})  # it is not given back
     assert "olga" not in read_keys(settings)
+
+
+def test_the_key_for_links_of_a_worker_elsewhere_goes_with_its_account(settings: StackSettings) -> None:
+    for name in ("gpu-7", "gpu-8", "gpu-9"):
+        give_key(settings, name, UserRole.WORKER)
+        give_key(settings, name, Role.LINKS)
+    follow_accounts(settings, {"gpu-7": UserRole.WORKER, "gpu-8": UserRole.OPERATOR})
+    assert {*read_keys(settings)} == {"gpu-7", "links/gpu-7", "gpu-8"}
+    assert identities(settings)["links-gpu-7"]["actions"] == ACTIONS[Role.LINKS]
+    assert identities(settings)["links-gpu-8"]["actions"] == []
+    take_key(settings, "gpu-7")
+    assert {*read_keys(settings)} == {"gpu-8"}
+
+
+def test_the_key_of_a_triton_elsewhere_is_of_no_account(settings: StackSettings) -> None:
+    made = give_key(settings, "gpu-7", Role.TRITON)
+    follow_accounts(settings, {})
+    take_key(settings, "gpu-7")
+    assert read_keys(settings) == {"triton/gpu-7": made}
+    assert identities(settings)["triton-gpu-7"]["actions"] == ACTIONS[Role.TRITON]
+    take_key(settings, "gpu-7", Role.TRITON)
+    assert identities(settings)["triton-gpu-7"]["actions"] == []
 
 
 def test_a_key_that_was_taken_away_opens_nothing(settings: StackSettings) -> None:

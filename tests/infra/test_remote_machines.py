@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import httpx
@@ -30,17 +30,20 @@ from infra.accounts.tokens import find_token, make_token
 from infra.demo_data import ArchivePlan, write_archive
 from infra.environment import worker_environment
 from infra.front_door import program
-from infra.identities import Role, secret_names
 from infra.person_keys import read_keys
 from infra.services import s3_client
 from infra.stack_settings import ROOT, StackSettings
 from studio.cli import app
 from tasks.errors import StudioError
+from tasks.storage.object_names import Bucket
 from tests.clients import mlflow_api, pause_schedules, prefect_api
 from tests.infra.another_user import another_user, hand_over
 from tests.infra.public import Public, run_public
 from tests.stack_environment import free_block
 from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 PLAN = ArchivePlan(name="elsewhere.zip", classes=("circle", "square"), train=12, val=6, seed=3)
 TRAINING = {"epochs": 1, "imgsz": 64, "batch": 8, "rehearse": False}
@@ -68,8 +71,9 @@ def test_a_machine_is_told_its_own_keys_and_no_password_of_a_service(
     assert found["PREFECT_API_URL"] == "https://studio.example.org:8443/prefect/api"
     assert found["AWS_ENDPOINT_URL"] == "https://studio.example.org:8444"
     assert {found[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")} == {"/etc/x.pem"}
-    known = {name for name, secret in accounts_settings.secrets.items() if secret in str(found.values())}
-    assert known == {*secret_names(Role.LINKS)}
+    links = read_keys(accounts_settings)["links/gpu-7"]
+    assert (found["STUDIO_LINKS_ACCESS_KEY_ID"], found["STUDIO_LINKS_SECRET_ACCESS_KEY"]) == (links.key, links.secret)
+    assert not [name for name, secret in accounts_settings.secrets.items() if secret in str(found.values())]
 
 
 @pytest.mark.usefixtures("_stack_with_accounts")
@@ -78,6 +82,7 @@ def test_told_again_what_it_was_told_before_opens_nothing(accounts_settings: Sta
     assert find_token(database, str(first["MLFLOW_TRACKING_PASSWORD"])) is None
     assert find_token(database, str(second["MLFLOW_TRACKING_PASSWORD"]))
     assert read_keys(accounts_settings)["gpu-7"].key == second["AWS_ACCESS_KEY_ID"]
+    assert read_keys(accounts_settings)["links/gpu-7"].key == second["STUDIO_LINKS_ACCESS_KEY_ID"]
 
 
 @pytest.mark.usefixtures("_stack_with_accounts")
@@ -107,7 +112,7 @@ def test_a_machine_that_reaches_a_triton_is_told_where_and_its_key(accounts_sett
 
 @pytest.mark.parametrize("target", ["gpu-1", "a:1/a:2,b:1/b:2", "dns:a:1/a:2", "a:1/a:x"])
 def test_what_is_not_one_triton_is_a_wrong_argument(target: str) -> None:
-    refused = CliRunner().invoke(app, ["triton-env", target])
+    refused = CliRunner().invoke(app, ["triton-env", "gpu-8", target])
     assert (refused.exit_code, "expected" in refused.stderr.lower()) == (2, True)
 
 
@@ -117,13 +122,10 @@ def test_a_triton_serves_the_models_of_the_stack_with_nothing_but_its_file(
     first = free_block(3)
     where = f"127.0.0.1:{first + 1}/127.0.0.1:{first}"
     store = stack.environment["AWS_ENDPOINT_URL"]
-    printing = [sys.executable, "-m", "studio", "triton-env", where, "--store", store]
+    printing = [sys.executable, "-m", "studio", "triton-env", "gpu-8", where, "--store", store]
     printed = subprocess.run(printing, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     (tmp_path / "triton.env").write_text(printed)
-    assert {name for name, secret in stack.secrets.items() if secret in printed} == {
-        "triton_key",
-        *secret_names(Role.TRITON),
-    }
+    assert [name for name, secret in stack.secrets.items() if secret in printed] == ["triton_key"]
     line = f"set -a; . {tmp_path}/triton.env; exec {sys.executable} -m infra.triton"
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "STUDIO_STATE_DIR": str(tmp_path / "state")}
     environment["STUDIO_TRITON_METRICS_PORT"] = str(first + 2)
@@ -141,6 +143,11 @@ def test_a_triton_serves_the_models_of_the_stack_with_nothing_but_its_file(
     finally:
         server.terminate()
         server.wait(30)
+    client = _store(dotenv_values(tmp_path / "triton.env"), "AWS")
+    assert not _is_shut(client, Bucket.MODELS)
+    assert _is_shut(client, Bucket.RUNS)
+    assert CliRunner().invoke(app, ["triton-env", "gpu-8", "--take"]).exit_code == 0
+    eventually(lambda: _is_shut(client, Bucket.MODELS), "a taken key that opens nothing", 10)
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +229,10 @@ def test_it_checks_and_trains_through_the_front_door_until_it_is_shut_out(
             state = ended(public, run, seconds)["state"]
             assert state["type"] == "COMPLETED", state
         _is_ottos(settings, training)
+        link = _link(public, elsewhere, f"{check}/report.html")
+        assert _status(public, link) == 200
         set_disabled(database, "gpu-7", MACHINE, disabled=True)
-    _opens_nothing(public, elsewhere)
+    _opens_nothing(public, elsewhere, link)
 
 
 def _is_ottos(settings: StackSettings, training: str) -> None:
@@ -241,27 +250,47 @@ def _is_ottos(settings: StackSettings, training: str) -> None:
         assert {"key": "mlflow.user", "value": "otto"} in run["data"]["tags"]
 
 
-def _opens_nothing(public: Public, told: dict[str, str | None]) -> None:
-    known = {name: str(value) for name, value in told.items()}
-    auth = (known["MLFLOW_TRACKING_USERNAME"], known["MLFLOW_TRACKING_PASSWORD"])
-    context = ssl.create_default_context(cafile=public.root)
-    for address in (f"{known['PREFECT_API_URL']}/admin/version", f"{known['MLFLOW_TRACKING_URI']}/version"):
-        assert httpx.get(address, auth=auth, verify=context, trust_env=False).status_code == 401
-    store = boto3.client(
+def _store(told: dict[str, str | None], prefix: str, certificates: str | None = None) -> "S3Client":
+    """The object store as a file of variables names it, with one of the keys there."""
+    return boto3.client(
         "s3",
-        endpoint_url=known["AWS_ENDPOINT_URL"],
-        aws_access_key_id=known["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=known["AWS_SECRET_ACCESS_KEY"],
-        region_name=known["AWS_DEFAULT_REGION"],
-        verify=public.root,
-        config=Config(retries={"total_max_attempts": 1}),
+        endpoint_url=told["AWS_ENDPOINT_URL"],
+        aws_access_key_id=told[f"{prefix}_ACCESS_KEY_ID"],
+        aws_secret_access_key=told[f"{prefix}_SECRET_ACCESS_KEY"],
+        region_name=told["AWS_DEFAULT_REGION"],
+        verify=certificates,
+        config=Config(retries={"total_max_attempts": 1}, signature_version="s3v4"),
     )
 
-    def is_shut() -> bool:
-        try:
-            store.list_objects_v2(Bucket="datasets", MaxKeys=1)
-        except ClientError as error:
-            return error.response["ResponseMetadata"]["HTTPStatusCode"] == 403
-        return False
 
-    eventually(is_shut, "a key of the object store that opens nothing", 30, every_s=1)
+def _link(public: Public, told: dict[str, str | None], key: str) -> str:
+    """A link to an object of bucket runs, as its runs sign them."""
+    wanted = {"Bucket": Bucket.RUNS, "Key": key}
+    return _store(told, "STUDIO_LINKS", public.root).generate_presigned_url("get_object", Params=wanted)
+
+
+def _status(public: Public, address: str, auth: tuple[str, str] | None = None) -> int:
+    context = ssl.create_default_context(cafile=public.root)
+    return httpx.get(address, auth=auth, verify=context, trust_env=False).status_code
+
+
+def _opens_nothing(public: Public, told: dict[str, str | None], link: str) -> None:
+    known = {name: str(value) for name, value in told.items()}
+    auth = (known["MLFLOW_TRACKING_USERNAME"], known["MLFLOW_TRACKING_PASSWORD"])
+    for address in (f"{known['PREFECT_API_URL']}/admin/version", f"{known['MLFLOW_TRACKING_URI']}/version"):
+        assert _status(public, address, auth) == 401
+    stores = [_store(told, prefix, public.root) for prefix in ("AWS", "STUDIO_LINKS")]
+
+    def are_shut() -> bool:
+        return all(map(_is_shut, stores)) and _status(public, link) == 403
+
+    eventually(are_shut, "keys of the object store that open nothing", 30, every_s=1)
+    assert _status(public, _link(public, told, "any")) == 403
+
+
+def _is_shut(store: "S3Client", bucket: Bucket = Bucket.RUNS) -> bool:
+    try:
+        store.get_object(Bucket=bucket, Key="any")
+    except ClientError as error:
+        return error.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    return False
