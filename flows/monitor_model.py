@@ -9,7 +9,7 @@ from tasks.orchestration import outcome
 from tasks.orchestration.scratch import scratch_folder
 from tasks.parameters import ModelName, MonitoringParams
 from tasks.tracked_monitoring import publication, references, windows
-from tasks.tracking import registry
+from tasks.tracking import registered_models, registry
 
 
 @flow
@@ -20,7 +20,7 @@ def monitor_model(model_name: ModelName, monitoring: MonitoringParams = Monitori
     Traits that drifted, and an estimate of mAP50 that fell, are told by event `model.drifted`. The first monitoring of
     a version predicts its validation images, corrupted in many ways, and keeps with it what it has learnt.
     """
-    version = registry.find_version(model_name, monitoring.version or registry.CHAMPION)
+    version = registry.find_version(model_name, monitoring.version or registered_models.CHAMPION)
     title = f"{version.name} version {version.version}"
     with scratch_folder("monitoring") as folder:
         window = windows.read_window(version, monitoring, folder / "window")

@@ -11,7 +11,7 @@ from tasks.parameters import Inputs, ModelName, SelectionParams
 from tasks.review.asked_images import find_asked_images
 from tasks.selection import publication, session
 from tasks.selection.choice import NOTHING_CHOSEN, choose
-from tasks.tracking import registry
+from tasks.tracking import registered_models, registry
 from tasks.tracking.ancestry import read_ancestry
 
 
@@ -23,7 +23,7 @@ def select_images(model_name: ModelName, inputs: Inputs, selection: SelectionPar
     The next run names them `run:<flow run id>`. `inputs` are keys, prefixes that end in `/`, globs in bucket `media`,
     or `run:ID` for the images of an earlier run. A run that is tried again goes on after what was looked at.
     """
-    version = registry.find_version(model_name, selection.version or registry.CHAMPION)
+    version = registry.find_version(model_name, selection.version or registered_models.CHAMPION)
     rival = registry.find_rival(version, selection.other_version) if "disagreement" in selection.wanted else None
     known = read_ancestry(version)
     learnt = session.Learnt(

@@ -87,9 +87,9 @@ class Visitors:
 
     async def _check_body(self, scope: Scope, receive: Receive, send: Send, visitor: Visitor) -> None:
         method, path = scope["method"], scope["path"]
-        lookup = None if visitor.role is UserRole.WORKER else lookup_of(method, path)
 
         async def change(body: Any) -> Any:  # noqa: ANN401 - JSON
+            lookup = lookup_of(method, path, body, visitor)
             about = await self._read(lookup) if lookup else None
             return permitted(method, path, body, visitor, about)
 

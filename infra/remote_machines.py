@@ -16,7 +16,7 @@ from infra.environment import LINKS, page_addresses
 from infra.front_door import INTERNAL
 from infra.identities import Role
 from infra.person_keys import give_key
-from infra.stack_settings import REGION, StackSettings
+from infra.stack_settings import PREFECT_PATH, REGION, StackSettings
 from tasks.errors import expected_found_fix, safe_repr
 from tasks.triton_targets import TritonTarget
 
@@ -57,7 +57,7 @@ def remote_worker_environment(
     token = _new_token(database, name, days)
     trusted = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE") if settings.public_tls == INTERNAL else ()
     return {
-        "PREFECT_API_URL": f"{settings.public_url}/prefect/api",
+        "PREFECT_API_URL": f"{settings.public_url}{PREFECT_PATH}",
         "PREFECT_API_AUTH_STRING": f"{name}:{token}",
         "MLFLOW_TRACKING_URI": f"{settings.public_url}/mlflow",
         "MLFLOW_TRACKING_USERNAME": name,

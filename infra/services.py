@@ -47,6 +47,7 @@ TRAINING = "training"  # the queue of what takes a whole GPU for hours
 # Prefect has work for a tenth of a second, on the processor of a live prediction if nothing says otherwise.
 BOOKKEEPING_NICE = 5
 WITHOUT_TRITON = {"checks", "imports", TRAINING}  # the queues whose runs never ask Triton
+DECIDING = {"rollback", "interactive", "serving"}  # the queues whose runs change what is served, or delete
 MORE_TRITONS = "triton-"  # before the number of each but the first
 
 
@@ -385,16 +386,22 @@ def worker_command(
 ) -> list[str]:
     """Return the command of a worker of these queues, else of trainings on these GPUs, else of all but trainings.
 
-    Where no Triton is known, it is one of queues that need none.
+    Where no Triton is known, it is one of queues that need none. One that comes by a front door takes nothing that
+    changes what is served, or deletes: its keys would not do.
 
     Raises:
-        StackError: There is no such queue, it needs Triton, or several trainings would share a GPU.
+        StackError: There is no such queue, it is none for this worker, or several trainings would share a GPU.
     """
     known = yaml.safe_load(QUEUES.read_text()).keys()
-    possible = known if has_triton else known & WITHOUT_TRITON
+    possible = (known if has_triton else known & WITHOUT_TRITON) - (DECIDING if settings.comes_by_front_door else set())
     taken = sorted(queues) or ([TRAINING] if gpus else sorted(possible - {TRAINING}))
     if unknown := set(taken) - known:
         raise StackError(f"Expected work queues, some of {', '.join(known)}; found {', '.join(sorted(unknown))}.")
+    if settings.comes_by_front_door and (deciding := set(taken) & DECIDING):
+        raise StackError(
+            f"Expected work queues of a worker elsewhere, some of {', '.join(sorted(possible))}; found "
+            f"{', '.join(sorted(deciding))}. Their runs change what is served, or delete: leave them to the stack."
+        )
     if asking := set(taken) - possible:
         raise StackError(
             f"Expected work queues whose runs need no Triton, some of {', '.join(sorted(possible))}; found "

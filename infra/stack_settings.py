@@ -40,6 +40,7 @@ LIVE_LOG = ("live_log_dir", "live_log_share", "live_log_mib", "live_log_pictures
 PUBLIC = ("public", "public_bind", "public_host", "public_tls")
 ACCOUNTS = ("audit_days", "oidc_issuer", "oidc_client_id", "oidc_client_secret", "oidc_roles")
 _HTTPS = 443
+PREFECT_PATH = "/prefect/api"  # at a front door
 REMEMBERED = {  # beside the ports, from one `make up` to the next
     "review",
     "tritons",
@@ -237,6 +238,11 @@ class StackSettings(BaseSettings):
     def public_s3_url(self) -> str:
         """The address of the object store at the front door."""
         return self._public(self.public_s3_port)
+
+    @property
+    def comes_by_front_door(self) -> bool:
+        """Whether this machine works for a stack elsewhere, through the front door of that."""
+        return self.environment["PREFECT_API_URL"].endswith(PREFECT_PATH)
 
     def _public(self, port: int) -> str:
         return f"https://{self.public_host}" + ("" if port == _HTTPS else f":{port}")

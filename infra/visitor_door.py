@@ -9,7 +9,7 @@ import base64
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.accounts.permissions import SOCKET, Part, locate, needed_role
+from infra.accounts.permissions import SOCKET, Part, locate, need_of
 from infra.accounts.roles import UserRole
 from infra.accounts.visitors import (
     NAME_HEADER,
@@ -60,15 +60,17 @@ class VisitorDoor:
         is_socket = scope["type"] == "websocket"
         part, inner = locate(scope["path"])
         path = inner if part == self._part else scope["path"]
-        needed = needed_role(self._part, SOCKET if is_socket else scope["method"], path)
+        need = need_of(self._part, SOCKET if is_socket else scope["method"], path)
         if visitor is None and is_socket and self._unnamed_sockets:
-            await self._app({**scope, "headers": _without_the_way_in(scope), _NEEDED: needed}, receive, send)
-        elif is_socket and (visitor is None or visitor.role < needed):
+            await self._app({**scope, "headers": _without_the_way_in(scope), _NEEDED: need.role}, receive, send)
+        elif is_socket and (visitor is None or not need.is_met_by(visitor.role)):
             await send({"type": "websocket.close", "code": 1008})
         elif visitor is None:
             await refusal_of("expected somebody who is signed in, found nobody: sign in", 401)(scope, receive, send)
-        elif visitor.role < needed:
-            message = f"expected the role {needed} for this, found {visitor.name}, who is {visitor.role}: ask an admin"
+        elif not need.is_met_by(visitor.role):
+            message = (
+                f"expected the role {need.role} for this, found {visitor.name}, who is {visitor.role}: ask an admin"
+            )
             await refusal_of(message)(scope, receive, send)
         else:
             add_to_request(user=visitor.name)

@@ -1,7 +1,8 @@
 """What the bodies of visitors' requests to MLflow may say: plain functions over JSON.
 
 A run that a visitor logs is theirs by name. Flows decide by tags, of runs as of models: visitors write only those by
-which no flow ever does. What is written on a model and its versions is its owner's.
+which no flow ever does. What is written on a model and its versions is its owner's. A worker elsewhere writes what the
+flows do that it carries out; none of them makes a champion.
 """
 
 import json
@@ -13,17 +14,16 @@ from infra.accounts.refused import RequestRefusedError
 from infra.accounts.roles import UserRole
 from infra.accounts.visitors import Visitor
 from tasks.errors import safe_repr
+from tasks.tracking.registered_models import CHALLENGER, USER_TAG, reason_not_to_change
 
 Body = Any  # JSON
-USER_TAG = "mlflow.user"
-OWNER_TAG = "studio.owner"  # of a registered model
 NOTE = "mlflow.note.content"
 NOTES = "note."  # how tags of visitors begin
 _OF_MLFLOW = "mlflow."  # how tags begin that its own clients and pages write, of runs and experiments
 _MODELS = re.compile(r"/(?:ajax-)?api/[\d.]+/mlflow/(?:registered-models|model-versions)/(?:set-tag|update)")
 _CHANGES = re.compile(
     r"/(?:ajax-)?api/[\d.]+/mlflow/"
-    r"(?:runs/(?:create|set-tag|delete-tag|log-batch)|experiments/(?:create|set-experiment-tag))"
+    r"(?:runs/(?:create|set-tag|delete-tag|log-batch)|experiments/(?:create|set-experiment-tag)|registered-models/alias)"
 )
 
 
@@ -49,18 +49,15 @@ def changed_model(path: str, body: Mapping[str, Body]) -> str | None:
 
 
 def require_owner(model: str, tags: Mapping[str, str], visitor: Visitor) -> None:
-    """Check that a visitor may write on a model, and on its versions; flows, which a worker runs, ask for themselves.
+    """Check that a visitor may write on a model, and on its versions; a worker writes on those of all.
 
     Raises:
         RequestRefusedError: They are neither its owner nor an admin.
     """
-    owner = tags.get(OWNER_TAG)
-    if visitor.role not in {UserRole.WORKER, UserRole.ADMIN} and owner != visitor.name:
-        whose = f"it is {owner}'s" if owner else "it is that of the machine"
-        raise RequestRefusedError(
-            f"Expected the owner of {safe_repr(model)} or an admin; found {visitor.name}, and {whose}. "
-            f"Ask {owner or 'an admin'}."
-        )
+    if visitor.role in {UserRole.WORKER, UserRole.ADMIN}:
+        return
+    if reason := reason_not_to_change(model, tags, visitor.name, str(visitor.role)):
+        raise RequestRefusedError(reason)
 
 
 def permitted(path: str, body: Body, visitor: Visitor) -> Body:
@@ -73,6 +70,11 @@ def permitted(path: str, body: Body, visitor: Visitor) -> Body:
     if not isinstance(asked, dict):
         raise RequestRefusedError(f"Expected a JSON object; found {safe_repr(asked)}.")
     if visitor.role is UserRole.WORKER:  # flows write these tags, and whose run it is
+        alias = asked.get("alias", CHALLENGER)
+        if alias != CHALLENGER:
+            raise RequestRefusedError(
+                f"Expected alias {CHALLENGER!r}; found {safe_repr(alias)}. Others are for admins."
+            )
         return asked
     tags = asked.get("tags") or []
     if not isinstance(tags, list) or not all(isinstance(tag, dict) for tag in tags):

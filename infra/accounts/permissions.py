@@ -1,4 +1,4 @@
-"""The role that each request needs, of the front page, of Prefect and of MLflow.
+"""What each request needs, of the front page, of Prefect and of MLflow: a role, and some of them a person.
 
 Deny by default: what no line of the tables names is for admins. A test compares every route of the real applications
 with a list, so that a person looks at what a new release brings.
@@ -23,11 +23,22 @@ class Part(StrEnum):
     MLFLOW = "mlflow"
 
 
+class Need(NamedTuple):
+    """The least role that may send a request, and whether it is for people alone: no worker decides in their place."""
+
+    role: UserRole
+    is_of_people: bool = False
+
+    def is_met_by(self, role: UserRole) -> bool:
+        """Return whether an account of that role may send it."""
+        return role >= self.role and not (self.is_of_people and role is UserRole.WORKER)
+
+
 class _Rule(NamedTuple):
     part: Part
     methods: frozenset[str]
     path: re.Pattern[str]
-    role: UserRole
+    need: Need
 
 
 def locate(path: str) -> tuple[Part, str]:
@@ -38,8 +49,8 @@ def locate(path: str) -> tuple[Part, str]:
     return Part.STUDIO, path
 
 
-def needed_role(part: str, method: str, path: str) -> UserRole:
-    """Return the least role that may send a request.
+def need_of(part: str, method: str, path: str) -> Need:
+    """Return what a request needs.
 
     Args:
         part: `studio`, `prefect` or `mlflow`.
@@ -47,24 +58,23 @@ def needed_role(part: str, method: str, path: str) -> UserRole:
         path: As the part itself sees it: without `/prefect`, without a query.
     """
     matching = (rule for rule in _RULES if rule.part == part and method in rule.methods and rule.path.fullmatch(path))
-    return next((rule.role for rule in matching), UserRole.ADMIN)
+    return next((rule.need for rule in matching), Need(UserRole.ADMIN))
 
 
-def _rules(part: Part, role: UserRole, prefix: str, table: str) -> Iterator[_Rule]:
+def _rules(part: Part, role: UserRole, prefix: str, table: str, *, of_people: bool = False) -> Iterator[_Rule]:
     """Read lines of methods and a path in which {} is one name and {*} any rest; GET stands for HEAD, too."""
     for line in filter(None, map(str.strip, table.splitlines())):
         methods, path = line.split()
         named = set(methods.split("|"))
         pattern = re.escape(path).replace(r"\{\}", "[^/]+").replace(r"\{\*\}", ".*")
-        yield _Rule(
-            part, frozenset(named | ({"HEAD"} if "GET" in named else set())), re.compile(prefix + pattern), role
-        )
+        accepted = frozenset(named | ({"HEAD"} if "GET" in named else set()))
+        yield _Rule(part, accepted, re.compile(prefix + pattern), Need(role, of_people))
 
 
 _V, _O, _W, _A = UserRole.VIEWER, UserRole.OPERATOR, UserRole.WORKER, UserRole.ADMIN
 _API = r"/api"
 
-# Bodies that would let an operator do more are refused in infra/accounts/prefect_requests.py.
+# Bodies that would let an operator or a worker do more are refused in infra/accounts/prefect_requests.py.
 _PREFECT = (
     _rules(
         Part.PREFECT,
@@ -72,18 +82,25 @@ _PREFECT = (
         _API,
         """
         PATCH /flow_runs/{}
-        POST /flow_runs/{}/resume
         POST /flow_runs/{}/set_state
         POST /deployments/{}/create_flow_run
+        """,
+    ),
+    _rules(
+        Part.PREFECT,
+        _O,
+        _API,
+        """
+        POST /flow_runs/{}/resume
         POST /deployments/{}/pause_deployment
         POST /deployments/{}/resume_deployment
         PATCH /deployments/{}/schedules/{}
         PUT /saved_searches/
         POST /ui/schemas/validate
         """,
+        of_people=True,
     ),
-    # What a worker and its runs do. It changes neither deployments nor pools, so that who has its key decides for no
-    # other machine what runs there.
+    # What a worker elsewhere and its runs do. It changes neither deployments nor pools: those say what runs where.
     _rules(
         Part.PREFECT,
         _W,
@@ -93,9 +110,7 @@ _PREFECT = (
         POST /work_pools/{}/workers/heartbeat
         WEBSOCKET /work_pools/{}/workers/connect
         POST /flows/
-        POST /flow_runs/
         PATCH /flow_runs/{}/labels
-        DELETE /flow_runs/{}/input/{}
         POST /task_runs/
         PATCH /task_runs/{}
         POST /task_runs/{}/set_state
@@ -221,7 +236,8 @@ _PREFECT = (
     _rules(Part.PREFECT, _V, r"(?!/api(?:/|$))", "GET /{*}"),  # the pages
 )
 
-# Of files and versions only workers and admins: a version is made of the files of a run, and may hold code.
+# Files and versions are for workers and admins: a version is made of the files of a run, and may hold code. Which one
+# is the champion is decided by flows that no worker elsewhere carries out.
 _MLFLOW = (
     _rules(
         Part.MLFLOW,
@@ -232,10 +248,7 @@ _MLFLOW = (
         POST /runs/log-model
         POST /registered-models/create
         POST /registered-models/alias
-        DELETE /registered-models/alias
-        DELETE /registered-models/delete-tag
         POST /model-versions/create
-        DELETE /model-versions/delete-tag
         POST /logged-models
         PATCH /logged-models/{}
         POST /logged-models/{}/params
@@ -268,11 +281,19 @@ _MLFLOW = (
         POST /runs/log-inputs
         POST /runs/set-tag
         POST /runs/delete-tag
+        POST /model-versions/set-tag
+        """,
+    ),
+    _rules(
+        Part.MLFLOW,
+        _O,
+        r"/(?:ajax-)?api/[\d.]+/mlflow",
+        """
         POST /registered-models/set-tag
         PATCH /registered-models/update
-        POST /model-versions/set-tag
         PATCH /model-versions/update
         """,
+        of_people=True,
     ),
     _rules(
         Part.MLFLOW,
@@ -384,7 +405,8 @@ _STUDIO = (
         GET /{*}
         """,
     ),
-    _rules(Part.STUDIO, _O, "", "POST|PUT|PATCH|DELETE /{*}"),  # whatever acts is a flow run, or an upload
+    # Whatever acts is a flow run, an answer or an upload.
+    _rules(Part.STUDIO, _O, "", "POST|PUT|PATCH|DELETE /{*}", of_people=True),
 )
 
 _RULES = tuple(chain.from_iterable((*_PREFECT, *_MLFLOW, *_STUDIO)))

@@ -1,7 +1,8 @@
 """What the bodies of visitors' requests to Prefect may say: plain functions over JSON.
 
 An operator starts, stops and answers runs of deployments as they are. What would say with which code, as whom or with
-what outcome a run goes, is for admins. Most bodies are judged by what they are about, which the caller reads first.
+what outcome a run goes, is for admins. A worker elsewhere says how runs go, and starts others for them. Most bodies are
+judged by what they are about, which the caller reads first.
 """
 
 import re
@@ -11,9 +12,10 @@ from urllib.parse import quote
 
 from infra.accounts.refused import RequestRefusedError
 from infra.accounts.roles import UserRole
-from infra.accounts.starters import reason_not_to_retry, with_starter
+from infra.accounts.starters import reason_not_to_retry, starter_of, starter_of_child, with_starter
 from infra.accounts.visitors import Visitor
 from tasks.errors import safe_repr
+from tasks.orchestration.child_runs import started_by
 from tasks.orchestration.questions import KEYSET
 from tasks.orchestration.starters import is_starter_tag
 
@@ -35,6 +37,9 @@ _OF_A_NEW_RUN = {
     "state",
     "enforce_parameter_schema",
 }
+_OF_A_CHILD = _OF_A_NEW_RUN | {"parent_task_run_id", "labels"}
+_OF_PROGRESS = {"name", "tags", "flow_version", "empirical_policy", "infrastructure_pid"}
+_BESIDE_PAUSED = ("PAUSED", "CANCELLING", "CANCELLED")  # what a run becomes that nobody resumes
 _NOTHING: tuple[Body, ...] = (None, False, "", [], {})
 _KIND = "__prefect_kind"  # of an object in whose place Prefect puts a value
 _PLAIN_KINDS = ("none", "json")  # the value that stands in it
@@ -53,34 +58,36 @@ def checks_body(method: str, path: str) -> bool:
     return _find(method, path) is not None
 
 
-def lookup_of(method: str, path: str) -> Lookup | None:
+def lookup_of(method: str, path: str, body: Body, visitor: Visitor) -> Lookup | None:
     """Return the request whose answer `permitted` needs; None: it needs none."""
-    found = _find(method, path)
+    found = _find(method, path, visitor)
     if found is None:
         return None
     check, subject = found
+    if check is _child_run:
+        parent = started_by(_tags(_object(body)))
+        return Lookup("GET", f"/api/flow_runs/{parent}") if parent else None
     if check is _validation:
         return Lookup("POST", "/api/deployments/filter", {})
     return Lookup("GET", f"/api/{quote(subject)}") if subject else None
 
 
 def permitted(method: str, path: str, body: Body, visitor: Visitor, about: Body) -> Body:
-    """Return the body as Prefect may have it: with the starter of a run in its tags, unless a worker sends it.
+    """Return the body as Prefect may have it: with the starter of a run in its tags.
 
     `body` is None if none was sent, `about` what Prefect has answered to the request of `lookup_of`.
 
     Raises:
         RequestRefusedError: It says more than the visitor's role may, or is of another form.
     """
-    if visitor.role is UserRole.WORKER:  # a run that starts another says itself who has started them
-        return body
-    found = _find(method, path)
+    found = _find(method, path, visitor)
     return found[0](body, visitor, about) if found else body
 
 
-def _find(method: str, path: str) -> tuple[Check, str] | None:
+def _find(method: str, path: str, visitor: Visitor | None = None) -> tuple[Check, str] | None:
     """The check of a request, and the address of what it is about, without `/api/`; empty: it needs none."""
-    for known, pattern, check in _CHECKS:
+    is_worker = visitor is not None and visitor.role is UserRole.WORKER
+    for known, pattern, check in _CHECKS_OF_WORKERS if is_worker else _CHECKS:
         if known == method and (found := re.fullmatch(f"/api/{pattern}", path)):
             return check, found.groupdict().get("subject", "")
     return None
@@ -95,12 +102,28 @@ def _new_run(body: Body, visitor: Visitor, deployment: Body) -> Body:
         _require_only(asked, _OF_A_NEW_RUN | ({"job_variables"} if is_own else set()))
         if asked.get("work_queue_name") not in (None, own.get("work_queue_name")):
             raise _refused("the work queue of the deployment", safe_repr(asked["work_queue_name"]))
-        if asked.get("enforce_parameter_schema") not in (None, True):
-            raise _refused("parameters that fit their schema", "enforce_parameter_schema: false")
-        if asked.get("state") is not None:
-            _require_state(asked["state"], ("SCHEDULED",))
-        _require_plain(asked.get("parameters"))
+        _require_ordinary(asked)
     return _of_visitor(asked, visitor)
+
+
+def _require_ordinary(asked: Mapping[str, Body]) -> None:
+    """Check that a new run begins as any other, with plain parameters that fit their schema."""
+    if asked.get("enforce_parameter_schema") not in (None, True):
+        raise _refused("parameters that fit their schema", "enforce_parameter_schema: false")
+    if asked.get("state") is not None:
+        _require_state(asked["state"], ("SCHEDULED",))
+    _require_plain(asked.get("parameters"))
+
+
+def _child_run(body: Body, _: Visitor, parent: Body) -> Body:
+    """A run that a run on a worker elsewhere starts: a worker says which run that is, and Prefect for whom it goes."""
+    asked = _object(body)
+    _require_only(asked, _OF_A_CHILD)
+    _require_ordinary(asked)
+    if parent is not None and parent["state_type"] != "RUNNING":
+        raise _refused("the tag of a run that is RUNNING", parent["state_type"])
+    starter = starter_of_child(parent["tags"] if parent else ())
+    return {**asked, "tags": with_starter(_tags(asked), starter)}
 
 
 def _new_runs(body: Body, visitor: Visitor, _: Body) -> Body:
@@ -110,17 +133,17 @@ def _new_runs(body: Body, visitor: Visitor, _: Body) -> Body:
 
 
 def _of_visitor(asked: Mapping[str, Body], visitor: Visitor) -> Body:
-    """The run with its starter, and with a key that finds no run which somebody else has made, or the machine."""
+    """The run with its starter, and with a key that finds no run which somebody else has made, or the stack."""
     key = asked.get("idempotency_key")
     own = {"idempotency_key": f"visitor:{visitor.name}:{key}"} if key else {}
-    return {**asked, **own, "tags": with_starter(_tags(asked), visitor)}
+    return {**asked, **own, "tags": with_starter(_tags(asked), starter_of(visitor))}
 
 
 def _change_of_run(body: Body, visitor: Visitor, run: Body) -> Body:
     """The change of a run with the starter that the run has, whatever it says of one."""
     asked = _object(body)
     if visitor.role < UserRole.ADMIN:
-        _require_only(asked, {"name", "tags"})
+        _require_only(asked, _OF_PROGRESS if visitor.role is UserRole.WORKER else {"name", "tags"})
     if "tags" not in asked:
         return asked
     own = [tag for tag in _tags(asked) if not is_starter_tag(tag)]
@@ -140,6 +163,15 @@ def _new_state(body: Body, visitor: Visitor, run: Body) -> Body:
             raise _refused("a run that has not ended", present)
         if is_retry and (reason := reason_not_to_retry(run["tags"], visitor)):
             raise RequestRefusedError(reason)
+    return asked
+
+
+def _state_of_progress(body: Body, _: Visitor, run: Body) -> Body:
+    """A state that a worker elsewhere gives a run; one that waits for people goes on when they resume it."""
+    asked = _object(body)
+    kind = _object(asked.get("state")).get("type")
+    if run["state_type"] == "PAUSED" and str(kind).upper() not in _BESIDE_PAUSED:
+        raise _refused(f"{', '.join(_BESIDE_PAUSED)} of a run that is PAUSED", safe_repr(kind))
     return asked
 
 
@@ -191,6 +223,12 @@ _CHECKS: tuple[tuple[str, str, Check], ...] = (
     ("POST", f"{_RUN}/resume", _answer),
     ("POST", "ui/schemas/validate", _validation),
     ("PATCH", f"deployments/{_ID}/schedules/{_ID}", _switch),
+)
+# All else that they may send is as it is.
+_CHECKS_OF_WORKERS: tuple[tuple[str, str, Check], ...] = (
+    ("POST", f"deployments/{_ID}/create_flow_run", _child_run),
+    ("PATCH", _RUN, _change_of_run),
+    ("POST", f"{_RUN}/set_state", _state_of_progress),
 )
 
 

@@ -14,8 +14,8 @@ from infra.metrics.exposition import MOST_VALUES, BoundedLabel
 from tasks.tracking import inference_runs, registered_versions, training_figures
 from tasks.tracking.champions import SINCE_TAG
 from tasks.tracking.inference_runs import InferenceRun
+from tasks.tracking.registered_models import CHAMPION
 from tasks.tracking.registered_versions import RegisteredModel, RegisteredVersion
-from tasks.tracking.registry import CHAMPION
 from tasks.tracking.training_figures import TrainingFigures
 
 SCORES = ("mAP50", "mAP50-95", "accuracy_top1")

@@ -15,8 +15,8 @@ from tasks.tracking import registered_versions
 from tasks.tracking.champion_history import parse_history
 from tasks.tracking.champions import HISTORY_TAG
 from tasks.tracking.lineage import archives_of, is_imported
+from tasks.tracking.registered_models import CHALLENGER, CHAMPION
 from tasks.tracking.registered_versions import RegisteredModel, RegisteredVersion
-from tasks.tracking.registry import CHALLENGER, CHAMPION
 
 VERSION_NAME = re.compile(r"(?P<model>.+)/(?P<number>[1-9]\d{0,8})")
 

@@ -27,8 +27,8 @@ from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE
 from tasks.storage.steps import object_name, require_object
 from tasks.tracking.lineage import archives_of
+from tasks.tracking.registered_models import CHAMPION
 from tasks.tracking.registered_versions import find_model, list_versions
-from tasks.tracking.registry import CHAMPION
 from tasks.validation.check_records import delete_checks, read_checks
 
 _DATASETS = ObjectStore(Bucket.DATASETS, SHORT_OUTAGE)

@@ -1,9 +1,10 @@
 """Who started a run: two tags, which its child runs and its retries inherit.
 
-The front door of Prefect writes them with what a visitor starts, and no visitor can take them off; nobody else can
-write them. A run without any was started by the machine itself: a schedule, an automation, its owner with Prefect's own
-password, or anybody where there are no accounts. One whose tags do not name one person is of nobody who may more than
-start it.
+The front door of Prefect writes them with what a visitor starts, and no visitor can take them off or write them. What a
+run on a worker elsewhere starts has those of that run, which the worker names: so a worker can start runs for anybody
+whose run is at work, with an operator's rights at most. A run without any was started by the stack itself: a schedule,
+an automation, its owner with Prefect's own password, or anybody where there are no accounts. One whose tags do not name
+one person is of nobody who may more than start it.
 """
 
 from collections.abc import Collection, Iterator

@@ -20,7 +20,7 @@ from tasks.merge.class_mapping import Renames
 from tasks.orchestration.current_run import log_step
 from tasks.parameters import EvaluationParams, ValidationPolicy
 from tasks.tracked_training.inputs import archive_name, fetch_valid_archive
-from tasks.tracking import registry
+from tasks.tracking import registered_models, registry
 from tasks.tracking.ancestry import Ancestry, read_ancestry
 
 _UNKNOWN_IMAGES = (
@@ -86,7 +86,7 @@ def find_subjects(model_name: str, versions: Sequence[int] | None) -> list[Subje
     Raises:
         TrackingError: There is no such version.
     """
-    wanted: Sequence[int | str] = list(dict.fromkeys(versions)) if versions else [registry.CHAMPION]
+    wanted: Sequence[int | str] = list(dict.fromkeys(versions)) if versions else [registered_models.CHAMPION]
     found = [registry.find_version(model_name, each) for each in wanted]
     return [Subject(version=each, ancestry=read_ancestry(each)) for each in found]
 

@@ -12,7 +12,7 @@ from tasks.promotion.rules import Decision, decision_tags
 from tasks.rendering.links import links_markdown
 from tasks.storage import steps as storage_steps
 from tasks.storage.object_names import Bucket
-from tasks.tracking import registry
+from tasks.tracking import registered_models, registry
 from tasks.tracking.links import describe_run, page_links
 from tasks.training.events import TrainedModel, metric_name
 from tasks.training.report.markdown import training_markdown
@@ -26,7 +26,7 @@ def apply_decision(version: registry.ModelVersion, decision: Decision) -> None:
     """
     registry.tag_version(version.name, version.version, decision_tags(decision))
     if decision.promoted:
-        registry.set_alias(version.name, registry.CHALLENGER, version.version)
+        registry.set_alias(version.name, registered_models.CHALLENGER, version.version)
 
 
 def publish_report(

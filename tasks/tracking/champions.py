@@ -13,7 +13,7 @@ from tasks.orchestration.step import retried_step, step
 from tasks.parameters import ServingParams
 from tasks.tracking.champion_history import dump_history, history_without, parse_history
 from tasks.tracking.mlflow_client import TrackingError, best_effort, logger, tracking_errors
-from tasks.tracking.registry import CHALLENGER, CHAMPION
+from tasks.tracking.registered_models import CHALLENGER, CHAMPION
 
 HISTORY_TAG = "champions"
 ROLLOUT_TAG = "rollout"

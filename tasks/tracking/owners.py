@@ -1,15 +1,12 @@
 """Whose a model is: the person who started the training or the import that made it.
 
-A model without an owner is that of the machine: who has Prefect's own password, or is an admin, decides about it.
+A model without an owner is that of the stack: who has Prefect's own password, or is an admin, decides about it.
 """
 
-from tasks.errors import expected_found_fix
 from tasks.orchestration.starters import current_starter
 from tasks.orchestration.step import retried_step
 from tasks.tracking.mlflow_client import TrackingError, tracking_errors
-
-OWNER_TAG = "studio.owner"  # of a registered model
-_USER_TAG = "mlflow.user"  # of a run
+from tasks.tracking.registered_models import OWNER_TAG, USER_TAG, reason_not_to_change
 
 
 def owner_tag() -> dict[str, str]:
@@ -21,7 +18,7 @@ def owner_tag() -> dict[str, str]:
 def user_tag() -> dict[str, str]:
     """Return the tag of a run that is made now: MLflow shows its user; none if no person has started this run."""
     starter = current_starter()
-    return {_USER_TAG: starter.name} if starter and starter.is_known else {}
+    return {USER_TAG: starter.name} if starter and starter.is_known else {}
 
 
 @retried_step
@@ -36,13 +33,5 @@ def require_owner(model_name: str) -> None:
         return
     with tracking_errors(f"looking for the owner of {model_name}") as mlflow:
         found = mlflow.search_registered_models(f"name = '{model_name}'")
-    owner = found[0].tags.get(OWNER_TAG) if found else None
-    if found and owner != starter.name:
-        whose = f"{owner}'s" if owner else "that of the machine"
-        raise TrackingError(
-            expected_found_fix(
-                f"the owner of {model_name} or an admin",
-                f"{starter.name}, who is {starter.role}; the model is {whose}",
-                f"Ask {owner or 'an admin'} to do it.",
-            )
-        )
+    if found and (reason := reason_not_to_change(model_name, found[0].tags, starter.name, starter.role)):
+        raise TrackingError(reason)

@@ -14,10 +14,9 @@ from tasks.serving.served_model import ServedModel
 from tasks.tracking import owners
 from tasks.tracking.mlflow_client import TrackingError, configure_mlflow, is_final, tracking_errors
 from tasks.tracking.payloads import MAX_DESCRIPTION, MAX_TAG, truncate, version_tags
+from tasks.tracking.registered_models import CHALLENGER, CHAMPION
 from tasks.training.events import TrainedModel
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
 ADDRESS = re.compile(r"models:/(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{0,62})(/(?P<version>[1-9]\d{0,8})|@(?P<alias>[\w-]+))")
 CODE = Path(__file__).with_name("pyfunc_model.py")
 

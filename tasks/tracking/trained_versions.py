@@ -11,7 +11,8 @@ from tasks.orchestration.step import retried_step
 from tasks.parameters import MergePolicy, TrainingParams
 from tasks.tracking.lineage import PLAN_ARTIFACT, POLICIES_ARTIFACT, archives_of, is_imported
 from tasks.tracking.mlflow_client import TrackingError, configure_mlflow, tracking_errors
-from tasks.tracking.registry import CHAMPION, ModelVersion, find_champion, read_tags
+from tasks.tracking.registered_models import CHAMPION
+from tasks.tracking.registry import ModelVersion, find_champion, read_tags
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from botocore.config import Config
 
 from tasks.serving import model_control
 from tasks.serving.served_model import ServedModel
-from tasks.tracking import registry
+from tasks.tracking import registered_models, registry
 from tasks.vision.geometry import Letterbox, Rgb
 from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, deploy
@@ -46,7 +46,7 @@ def serve(name: str, weights: Path, size: int, **serving: Any) -> ServedModel:
     run = str(uuid4())
     model = trained(weights.parent, weights, classes=classes)
     version: int = registry.register_version.fn(name, opened(run), model, size, {"flow_run_id": run}, "")
-    registry.set_alias.fn(name, registry.CHALLENGER, version)
+    registry.set_alias.fn(name, registered_models.CHALLENGER, version)
     state = deploy(name, version, **UNCOMPARED, **serving)
     assert state.is_completed(), state.message
     (served,) = model_control.list_served_versions(name)

@@ -36,7 +36,7 @@ from tasks.serving.http_client import ServingError
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.tracked_evaluation.validation import keep_validation
-from tasks.tracking import registry
+from tasks.tracking import registered_models, registry
 from tests.chaos.steps import ENGINE, FLOW, kill, log, processes, read, until
 from tests.flows import registered
 from tests.flows.steps import aside, champion, served
@@ -330,7 +330,7 @@ def label(model: str, media: str) -> Case:
 def monitor(weights: tuple[Path, Path, Path], tmp_path: Path) -> Case:
     name = f"matrix-{uuid4().hex[:8]}"
     registered.register(name, weights[0], weights[1])
-    MlflowClient().set_registered_model_alias(name, registry.CHAMPION, "1")
+    MlflowClient().set_registered_model_alias(name, registered_models.CHAMPION, "1")
     answered = [picture(1, source=f"s3://media/{number}.jpg") for number in range(MONITORED_IMAGES)]
     pq.write_table(to_image_table(answered, example(version=1)), tmp_path / PICTURES)
     pq.write_table(to_table(answered, example(version=1), schema("detect", tracked=False)), tmp_path / PREDICTIONS)

@@ -16,7 +16,7 @@ from tasks.merge.pack_sample import pack_sample
 from tasks.merge.steps import SAMPLE
 from tasks.merge.training_images import TRAINING_IMAGES, TrainingImages, pack_training_images
 from tasks.parameters import TrainingParams
-from tasks.tracking import registry, runs
+from tasks.tracking import registered_models, registry, runs
 from tasks.vision.geometry import Letterbox
 from tests.tasks.export.finders import finder
 from tests.tasks.training.trained import opened, trained
@@ -70,7 +70,7 @@ def register(name: str, weights: Path, sample: Path | None) -> int:
     model = trained(weights.parent, weights, classes=CLASSES)
     version: int = registry.register_version.fn(name, run_id, model, SIZE, {"flow_run_id": flow_run_id}, "")
     registry.tag_version.fn(name, version, {"class_names": str(list(CLASSES)).replace("'", '"')})
-    registry.set_alias.fn(name, registry.CHALLENGER, version)
+    registry.set_alias.fn(name, registered_models.CHALLENGER, version)
     return version
 
 

@@ -16,7 +16,7 @@ from tasks.orchestration import deployed_flows
 from tasks.parameters import MergePolicy, TrainingParams, ValidationPolicy
 from tasks.pipelines.session import pipeline_session
 from tasks.pipelines.steps import loop_archive
-from tasks.tracking import registry
+from tasks.tracking import registered_models, registry
 from tasks.tracking.lineage import PLAN_ARTIFACT, POLICIES_ARTIFACT
 from tests.chaos.steps import read, until
 from tests.flows import loops, registered
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def unserved(weights: Path) -> str:
     """A model whose champion says no archives, as one that was registered from weights."""
     name = f"loop-{uuid4().hex[:8]}"
-    registry.set_alias.fn(name, registry.CHAMPION, registered.register(name, weights, None))
+    registry.set_alias.fn(name, registered_models.CHAMPION, registered.register(name, weights, None))
     return name
 
 

@@ -16,7 +16,7 @@ from infra.demo_data import CLASSES
 from tasks.export.exporter import write_graph
 from tasks.inference.results.parquet import schema
 from tasks.serving import model_repository
-from tasks.tracking import registry
+from tasks.tracking import registered_models, registry
 from tasks.vision.geometry import Floats, Letterbox, Rgb, center_crop, enclosing_boxes, xywhr_to_corners
 from tests.flows.registered import SIZE, pictures
 from tests.flows.steps import UNCOMPARED, deploy
@@ -64,7 +64,7 @@ def serve(task: str, folder: Path) -> str:
     weights = finder(folder, ARCHITECTURES[task], squares(task), len(CLASSES))
     model = trained(folder, weights, task, CLASSES)
     version: int = registry.register_version.fn(name, opened(run), model, SIZE, {"flow_run_id": run}, "")
-    registry.set_alias.fn(name, registry.CHALLENGER, version)
+    registry.set_alias.fn(name, registered_models.CHALLENGER, version)
     model_repository.publish_version.fn(name, version, write_graph(weights, folder / "graph", SIZE))
     state = deploy(name, version, **UNCOMPARED)
     assert state.is_completed(), state.message

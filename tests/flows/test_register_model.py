@@ -20,7 +20,7 @@ from tasks.catalogue.lineage import trace
 from tasks.catalogue.models import read_version
 from tasks.evaluation.falls import NOTHING_FELL
 from tasks.parameters import PromotionPolicy
-from tasks.tracking import registered_versions, registry
+from tasks.tracking import registered_models, registered_versions, registry
 from tests.benchmarks.archives import convert
 from tests.emitted import emitted
 from tests.flows.registered import SIZE, make_foreign_weights
@@ -70,7 +70,7 @@ def test_measured_weights_become_the_challenger_and_are_deployed(body: bytes, tm
     archive = put("datasets", drawn, ".zip")
     state = registered(name, weights, archive=archive, promotion=ANY)
     assert state.is_completed(), state.message
-    version = registry.find_version.fn(name, registry.CHALLENGER)
+    version = registry.find_version.fn(name, registered_models.CHALLENGER)
     assert (version.task, version.image_size, version.class_names) == ("detect", SIZE, demo_data.CLASSES)
     tags = registry.read_tags.fn(name, version.version)
     assert (tags["lineage"], tags["base_model"]) == ("imported", weights)

@@ -34,7 +34,7 @@ from websockets.typing import Subprotocol
 from infra import bootstrap, postgres, stack, supervisord
 from infra.accounts.bootstrap import ensure_accounts
 from infra.accounts.cookies import SESSION
-from infra.accounts.permissions import SOCKET, locate, needed_role
+from infra.accounts.permissions import SOCKET, locate, need_of
 from infra.accounts.roles import UserRole
 from infra.accounts.visitors import CHECK, SECRET_HEADER, SOCKET_HEADER, came_through_the_front_door
 from infra.front_door import prepare_front_door, require_front_door, root_certificate
@@ -127,7 +127,7 @@ def stand_in(settings: StackSettings, asked: list[dict[str, str]]) -> Starlette:
         if SESSION in request.cookies and foreign and (method not in {"GET", "HEAD"} or is_socket):
             return JSONResponse({"error": "foreign origin"}, 403)
         part, inner = locate(path)
-        if ROLES[name] < needed_role(part, SOCKET if is_socket else method, inner):
+        if not need_of(part, SOCKET if is_socket else method, inner).is_met_by(ROLES[name]):
             return JSONResponse({"error": "role"}, 403)
         return Response(None, 204, {"X-Studio-User": name, "X-Studio-Role": str(ROLES[name])})
 

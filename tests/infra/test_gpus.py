@@ -81,6 +81,17 @@ def test_a_worker_that_knows_no_triton_takes_what_needs_none() -> None:
         worker_command(known, queues=["inference", "checks"], has_triton=False)
 
 
+def test_a_worker_that_comes_by_a_front_door_takes_nothing_that_changes_what_is_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "https://studio.example.org:8443/prefect/api")
+    known = StackSettings()
+    assert {*values(worker_command(known), "--queue")} == {"checks", "imports", "inference", "pipelines", "reviews"}
+    assert {*values(worker_command(known, has_triton=False), "--queue")} == {"checks", "imports"}
+    with pytest.raises(StackError, match=r"of a worker elsewhere, some of .*; found interactive, serving\."):
+        worker_command(known, queues=["serving", "checks", "interactive"])
+
+
 @pytest.mark.slow
 def test_runs_of_the_queues_that_need_no_triton_do_not_know_its_client() -> None:
     flows = [

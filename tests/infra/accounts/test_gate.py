@@ -239,21 +239,27 @@ def test_what_acts_is_in_the_audit_log_without_its_query_and_what_reads_is_not(
     assert (entry.address, entry.request_id, entry.allowed) == ("192.0.2.7", "r1", True)
 
 
-def test_what_a_worker_does_all_the_time_is_kept_only_if_it_is_refused(gate: Gate, database: Database) -> None:
+def test_of_what_a_worker_does_all_the_time_the_runs_are_kept_that_it_starts_and_what_it_is_refused(
+    gate: Gate, database: Database
+) -> None:
     add_person(database, "gpu-7", UserRole.WORKER)
     key = add_token(database, "gpu-7", UserRole.WORKER)
     with database.transaction() as connection:
         connection.execute(text("TRUNCATE audit"))
     asked = replace(ASKED, method="POST", authorization=(f"Bearer {key}",))
-    for path in ("/prefect/api/logs/", ACTS["uri"], "/prefect/api/work_pools/gpu/get_scheduled_flow_runs"):
+    for path in ("/prefect/api/logs/", "/prefect/api/work_pools/gpu/get_scheduled_flow_runs", ACTS["uri"]):
         assert gate.answer(replace(asked, uri=path)).status == 204
-    assert audit_of(database) == []
-    assert gate.answer(replace(asked, uri="/prefect/api/deployments/")).status == 403
-    (entry,) = audit_of(database)
-    assert (entry.name, entry.allowed, entry.path) == ("gpu-7", False, "/prefect/api/deployments/")
+    for path in ("/prefect/api/deployments/", "/prefect/api/flow_runs/7/resume"):
+        assert gate.answer(replace(asked, uri=path)).status == 403
+    assert [(entry.name, entry.allowed, entry.path) for entry in reversed(audit_of(database))] == [
+        ("gpu-7", True, "/prefect/api/deployments/7/create_flow_run"),
+        ("gpu-7", False, "/prefect/api/deployments/"),
+        ("gpu-7", False, "/prefect/api/flow_runs/7/resume"),
+    ]
     key = add_session(database, "gpu-7")
-    assert gate.answer(replace(asked, uri=ACTS["uri"], authorization=(), session_key=key)).status == 204
-    assert audit_of(database)[0].path == ACTS["uri"].partition("?")[0]
+    logs = "/prefect/api/logs/"
+    assert gate.answer(replace(asked, uri=logs, authorization=(), session_key=key)).status == 204
+    assert audit_of(database)[0].path == logs
 
 
 @pytest.mark.parametrize(

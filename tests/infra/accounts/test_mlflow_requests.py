@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from infra.accounts.mlflow_requests import OWNER_TAG, USER_TAG, changed_model, checks_body, permitted, require_owner
+from infra.accounts.mlflow_requests import changed_model, checks_body, permitted, require_owner
 from infra.accounts.refused import RequestRefusedError
 from infra.accounts.roles import UserRole
 from infra.accounts.visitors import Visitor
-from tasks.tracking import owners
+from tasks.tracking.registered_models import OWNER_TAG, USER_TAG
 
 OTTO = Visitor(name="otto", role=UserRole.OPERATOR)
 ADA = Visitor(name="ada", role=UserRole.ADMIN)
@@ -71,6 +71,17 @@ def test_what_flows_of_a_worker_log_stays_that_of_the_person_for_whom_it_works()
     assert permitted(f"{API}/runs/create", body, MACHINE) == body
 
 
+def test_a_worker_makes_a_challenger_and_no_champion() -> None:
+    path = f"{API}/registered-models/alias"
+    assert checks_body("POST", path)
+    body = {"name": "shapes", "alias": "challenger", "version": "1"}
+    assert permitted(path, body, MACHINE) == body
+    for alias in ("champion", "Champion", None, ["challenger"]):
+        with pytest.raises(RequestRefusedError, match="Expected alias 'challenger'; found "):
+            permitted(path, {**body, "alias": alias}, MACHINE)
+    assert permitted(path, {**body, "alias": "champion"}, ADA)["alias"] == "champion"
+
+
 @pytest.mark.parametrize("key", ["mlflow.note.content", "note.mine"])
 @pytest.mark.parametrize("path", ["registered-models/set-tag", "model-versions/set-tag", "runs/set-tag"])
 def test_notes_are_for_operators(path: str, key: str) -> None:
@@ -89,11 +100,10 @@ def test_on_a_model_and_its_versions_its_owner_and_admins_write() -> None:
     require_owner("shapes", tags, OTTO)
     require_owner("shapes", {}, ADA)
     require_owner("shapes", tags, MACHINE)
-    with pytest.raises(RequestRefusedError, match=r"found olga, and it is otto's\. Ask otto"):
+    with pytest.raises(RequestRefusedError, match=r"found olga, who is operator; the model is otto's\. Ask otto"):
         require_owner("shapes", tags, Visitor(name="olga", role=UserRole.OPERATOR))
-    with pytest.raises(RequestRefusedError, match=r"it is that of the machine\. Ask an admin"):
+    with pytest.raises(RequestRefusedError, match=r"that of the stack\. Ask an admin"):
         require_owner("shapes", {}, OTTO)
-    assert OWNER_TAG == owners.OWNER_TAG
 
 
 @pytest.mark.parametrize(

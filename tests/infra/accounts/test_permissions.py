@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.accounts.permissions import Part, locate, needed_role
+from infra.accounts.permissions import Part, locate, need_of
 from infra.accounts.roles import UserRole
 
 ROUTES = Path(__file__).with_name("routes")
@@ -37,7 +37,7 @@ def test_the_tables_give_each_route_the_role_of_the_list(part: str) -> None:
     for line, role in classed(part).items():
         method, path = re.sub(r"\{[^}]*\}", ID, line).split(" ", 1)
         for prefix in ("/api/2.0", "/ajax-api/3.0") if part == "mlflow" else ("/api",):
-            found = needed_role(part, method, re.sub("^/api(?=/)", prefix, path))
+            found = need_of(part, method, re.sub("^/api(?=/)", prefix, path)).role
             if found != role:
                 wrong[method, path] = str(found)
     assert not wrong
@@ -65,7 +65,7 @@ def test_the_tables_give_each_route_the_role_of_the_list(part: str) -> None:
     ],
 )
 def test_what_is_not_in_the_tables_is_for_admins(part: str, method: str, path: str) -> None:
-    assert needed_role(part, method, path) is UserRole.ADMIN
+    assert need_of(part, method, path).role is UserRole.ADMIN
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_is_not_in_the_tables_is_for_admins(part: str, method: str, path: s
     ],
 )
 def test_a_viewer_looks_and_an_operator_acts_on_the_front_page(method: str, path: str, role: UserRole) -> None:
-    assert needed_role(Part.STUDIO, method, path) is role
+    assert need_of(Part.STUDIO, method, path).role is role
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,37 @@ def test_a_viewer_looks_and_an_operator_acts_on_the_front_page(method: str, path
         ("GET", "/api/admin/settings"),
     ],
 )
-def test_a_worker_decides_nothing_for_other_machines(method: str, path: str) -> None:
-    assert needed_role("prefect", method, path) is UserRole.ADMIN
+def test_a_worker_changes_neither_deployments_nor_pools_nor_what_they_read(method: str, path: str) -> None:
+    assert not need_of("prefect", method, path).is_met_by(UserRole.WORKER)
+
+
+@pytest.mark.parametrize(
+    ("part", "method", "path"),
+    [
+        ("prefect", "POST", f"/api/flow_runs/{ID}/resume"),
+        ("prefect", "POST", f"/api/deployments/{ID}/pause_deployment"),
+        ("prefect", "PATCH", f"/api/deployments/{ID}/schedules/{ID}"),
+        ("mlflow", "POST", "/api/2.0/mlflow/registered-models/set-tag"),
+        ("studio", "POST", "/start/train-model"),
+        ("studio", "POST", f"/questions/{ID}"),
+        ("studio", "DELETE", "/uploads"),
+    ],
+)
+def test_a_worker_decides_nothing_in_the_place_of_people(part: str, method: str, path: str) -> None:
+    need = need_of(part, method, path)
+    assert need.is_met_by(UserRole.OPERATOR)
+    assert not need.is_met_by(UserRole.WORKER)
+
+
+def test_a_worker_starts_runs_and_says_how_they_go() -> None:
+    for method, path in (
+        ("POST", f"/api/deployments/{ID}/create_flow_run"),
+        ("PATCH", f"/api/flow_runs/{ID}"),
+        ("POST", f"/api/flow_runs/{ID}/set_state"),
+        ("POST", "/api/logs/"),
+        ("GET", f"/api/flow_runs/{ID}"),
+    ):
+        assert need_of("prefect", method, path).is_met_by(UserRole.WORKER)
 
 
 @pytest.mark.parametrize(

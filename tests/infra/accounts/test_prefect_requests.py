@@ -83,14 +83,72 @@ def test_tags_that_name_another_starter_are_taken_off() -> None:
     assert permitted("POST", f"{START}/bulk", [body], ADA, None)[0]["tags"] == ["a", *OF_ADA]
 
 
-def test_a_run_that_a_worker_starts_is_of_the_person_for_whom_it_works() -> None:
-    body = {"tags": ["a", *OF_ADA], "state": {"type": "RUNNING"}, "parent_task_run_id": ID}
-    for path in (START, "/api/flow_runs/"):
-        assert permitted("POST", path, body, MACHINE, None) == body
-    assert permitted("POST", STATE, {"state": {"type": "COMPLETED"}}, MACHINE, None) == {"state": {"type": "COMPLETED"}}
+OF_NOBODY = ["started-by:?", "role:?"]
+OF_A_PIPELINE = f"pipeline:{ID}"
 
 
-@pytest.mark.parametrize("visitor", [OTTO, ADA])
+@pytest.mark.parametrize(
+    ("parent", "tags"),
+    [
+        (OF_OTTO, OF_OTTO),
+        (OF_ADA, ["started-by:ada", "role:operator"]),
+        ([], OF_NOBODY),  # of the stack itself, which may everything
+        ([*OF_OTTO, *OF_ADA], OF_NOBODY),
+        (["started-by:otto", "role:boss"], OF_NOBODY),
+    ],
+    ids=str,
+)
+def test_a_run_that_a_worker_starts_is_of_the_person_for_whom_it_works(parent: list[str], tags: list[str]) -> None:
+    """Whatever the worker says of that, and with an operator's rights at most."""
+    body = client_body() | {"tags": ["a", *OF_ADA, OF_A_PIPELINE], "parent_task_run_id": ID, "labels": {"x": "y"}}
+    assert lookup_of("POST", START, body, MACHINE) == Lookup("GET", RUN)
+    sent = permitted("POST", START, body, MACHINE, run_of("RUNNING", parent))
+    assert sent == {**body, "tags": ["a", OF_A_PIPELINE, *tags]}
+
+
+def test_a_run_that_a_worker_starts_for_no_run_is_of_nobody() -> None:
+    assert lookup_of("POST", START, {"tags": OF_ADA}, MACHINE) is None
+    assert permitted("POST", START, {"tags": OF_ADA}, MACHINE, None) == {"tags": OF_NOBODY}
+
+
+def test_a_worker_starts_nothing_for_a_run_that_is_not_at_work() -> None:
+    for present in ("SCHEDULED", "PAUSED", "COMPLETED", "CRASHED"):
+        with pytest.raises(RequestRefusedError, match=f"a run that is RUNNING; found {present}"):
+            permitted("POST", START, {"tags": [OF_A_PIPELINE]}, MACHINE, run_of(present, OF_OTTO))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", START, {"job_variables": {"command": "id"}}),
+        ("POST", START, {"infrastructure_document_id": ID}),
+        ("POST", START, {"enforce_parameter_schema": False}),
+        ("POST", START, {"state": {"type": "COMPLETED"}}),
+        ("POST", START, {"parameters": {"a": VARIABLE}}),
+        ("PATCH", RUN, {"parameters": {"version": 1}}),
+        ("PATCH", RUN, {"job_variables": {"command": "id"}}),
+        ("POST", STATE, {"state": None}),
+    ],
+)
+def test_a_worker_says_neither_with_what_nor_how_another_run_begins(method: str, path: str, body: Any) -> None:
+    with pytest.raises(RequestRefusedError, match=r"xpected .*; found "):
+        permitted(method, path, body, MACHINE, run_of("RUNNING", OF_OTTO))
+
+
+def test_a_worker_says_how_a_run_goes_and_of_one_that_waits_for_people_alone_that_it_is_cancelled() -> None:
+    body: dict[str, Any] = {"flow_version": "1", "empirical_policy": {"retries": 0}, "infrastructure_pid": "gpu-7:1"}
+    assert permitted("PATCH", RUN, body, MACHINE, run_of("RUNNING", [])) == body
+    for kind in ("RUNNING", "COMPLETED", "SCHEDULED", "paused", "CANCELLED"):
+        body = {"state": {"type": kind, "data": {"type": "reference"}}}
+        assert permitted("POST", STATE, body, MACHINE, run_of("RUNNING", OF_ADA)) == body
+        if kind in {"paused", "CANCELLED"}:
+            assert permitted("POST", STATE, body, MACHINE, WAITING) == body
+            continue
+        with pytest.raises(RequestRefusedError, match=f"of a run that is PAUSED; found '{kind}'"):
+            permitted("POST", STATE, body, MACHINE, WAITING)
+
+
+@pytest.mark.parametrize("visitor", [OTTO, ADA, MACHINE])
 def test_a_change_of_tags_leaves_the_starter_alone(visitor: Visitor) -> None:
     run = run_of("RUNNING", ["old", *OF_OTTO])
     body = {"tags": ["new", "started-by:ada"]}
@@ -189,7 +247,7 @@ def test_an_operator_retries_a_run_of_their_own_whose_work_is_not_done(kind: str
         (["started-by:olga", "role:operator"], "olga has started as operator"),
         (["started-by:otto", "role:admin"], "otto has started as admin"),  # when he was, or with another token
         ([*OF_OTTO, "started-by:ada"], "? has started as ?"),
-        ([], "one of the machine itself"),
+        ([], "one of the stack itself"),
     ],
     ids=str,
 )
@@ -259,7 +317,7 @@ def test_an_admin_may_say_all_of_it() -> None:
 def test_bodies_of_other_requests_pass_as_they_are() -> None:
     assert not checks_body("POST", "/api/flow_runs/filter")
     assert not checks_body("GET", START)
-    assert lookup_of("GET", START) is None
+    assert lookup_of("GET", START, None, OTTO) is None
 
 
 @pytest.mark.parametrize(
@@ -276,4 +334,4 @@ def test_bodies_of_other_requests_pass_as_they_are() -> None:
     ],
 )
 def test_a_body_is_judged_by_what_its_address_names(method: str, path: str, lookup: Lookup | None) -> None:
-    assert lookup_of(method, path) == lookup
+    assert lookup_of(method, path, None, OTTO) == lookup

@@ -8,6 +8,7 @@ import pytest
 from tasks.orchestration.starters import UNKNOWN, Starter, starting_for
 from tasks.tracking import mlflow_client, owners, registry
 from tasks.tracking.mlflow_client import TrackingError
+from tasks.tracking.registered_models import OWNER_TAG
 
 OTTO = Starter(name="otto", role="operator")
 OLGA = Starter(name="olga", role="operator")
@@ -16,14 +17,14 @@ ADA = Starter(name="ada", role="admin")
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A registry with a model that otto's training made, and one of the machine, which he trained later."""
+    """A registry with a model that otto's training made, and one of the stack, which he trained later."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'runs.db'}")
         mlflow = mlflow_client.client()
-        registry._make_model(mlflow, "machines")
+        registry._make_model(mlflow, "stacks")
         with starting_for(OTTO):
             registry._make_model(mlflow, "ottos")
-            registry._make_model(mlflow, "machines")
+            registry._make_model(mlflow, "stacks")
         with starting_for(OLGA):
             registry._make_model(mlflow, "ottos")
         with starting_for(UNKNOWN):
@@ -32,17 +33,17 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_a_model_is_of_who_started_the_run_that_made_it(registered: Any) -> None:
-    assert registered.get_registered_model("ottos").tags == {owners.OWNER_TAG: "otto"}
-    for name in ("machines", "nobodys"):
+    assert registered.get_registered_model("ottos").tags == {OWNER_TAG: "otto"}
+    for name in ("stacks", "nobodys"):
         assert registered.get_registered_model(name).tags == {}
 
 
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     ("model", "starter"),
-    [("ottos", OTTO), ("ottos", ADA), ("ottos", None), ("machines", ADA), ("machines", None), ("unknown", OLGA)],
+    [("ottos", OTTO), ("ottos", ADA), ("ottos", None), ("stacks", ADA), ("stacks", None), ("unknown", OLGA)],
 )
-def test_its_owner_an_admin_and_the_machine_may_take_it_away(model: str, starter: Starter | None) -> None:
+def test_its_owner_an_admin_and_the_stack_may_take_it_away(model: str, starter: Starter | None) -> None:
     with starting_for(starter):
         owners.require_owner.fn(model)
 
@@ -53,14 +54,14 @@ def test_its_owner_an_admin_and_the_machine_may_take_it_away(model: str, starter
     [
         ("ottos", OLGA, "found olga, who is operator; the model is otto's. Ask otto to do it."),
         ("ottos", UNKNOWN, "found ?, who is ?; the model is otto's. Ask otto to do it."),
-        ("nobodys", UNKNOWN, "found ?, who is ?; the model is that of the machine. Ask an admin to do it."),
-        ("machines", OTTO, "found otto, who is operator; the model is that of the machine. Ask an admin to do it."),
+        ("nobodys", UNKNOWN, "found ?, who is ?; the model is that of the stack. Ask an admin to do it."),
+        ("stacks", OTTO, "found otto, who is operator; the model is that of the stack. Ask an admin to do it."),
     ],
 )
 def test_nobody_else_may(model: str, starter: Starter, words: str) -> None:
     with (
         starting_for(starter),
-        pytest.raises(TrackingError, match=f"Expected the owner of {model} or an admin") as told,
+        pytest.raises(TrackingError, match=f"Expected the owner of {model!r} or an admin") as told,
     ):
         owners.require_owner.fn(model)
     assert words in str(told.value)

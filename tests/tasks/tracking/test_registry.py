@@ -15,7 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from infra import demo_data
 from tasks.merge.training_images import TRAINING_IMAGES, TrainingImages, pack_training_images
-from tasks.tracking import live_metrics, registry, runs
+from tasks.tracking import live_metrics, registered_models, registry, runs
 from tasks.tracking.ancestry import Ancestry, read_ancestry
 from tasks.tracking.mlflow_client import TrackingError
 from tasks.tracking.payloads import version_description
@@ -122,7 +122,7 @@ def test_one_name_is_for_one_task(untrained: Path) -> None:
 def test_a_training_can_begin_from_a_registered_version(untrained: Path, tmp_path: Path) -> None:
     number = registered("base", trained(untrained.parent, untrained), str(uuid4()))
     assert registry.find_champion.fn("base") is None
-    registry.set_alias.fn("base", registry.CHAMPION, number)
+    registry.set_alias.fn("base", registered_models.CHAMPION, number)
     assert registry.find_champion.fn("base") == registry.find_version.fn("base", number)
     for address in ("models:/base@champion", "models:/base/1"):
         found = registry.fetch_registered_base_model.fn(address, tmp_path / address[-8:])

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tasks.parameters import MergePolicy, TrainingParams
-from tasks.tracking import registry
+from tasks.tracking import registered_models, registry
 from tasks.tracking.lineage import PLAN_ARTIFACT, POLICIES_ARTIFACT
 from tasks.tracking.trained_versions import ChampionTraining, find_champion_training
 from tests.tasks.training.trained import LINEAGE, opened, trained
@@ -30,7 +30,7 @@ def champion(
     if plan is not None:
         MlflowClient().log_dict(run, plan, PLAN_ARTIFACT)
     assert find_champion_training.fn(name) is None
-    registry.set_alias.fn(name, registry.CHAMPION, 1)
+    registry.set_alias.fn(name, registered_models.CHAMPION, 1)
     return name
 
 
