@@ -116,6 +116,20 @@ def list_tokens(database: Database, name: str) -> list[Token]:
         return [Token(**{**row, "role": UserRole.parse(row["role"])}) for row in rows]
 
 
+def worker_token_ends(database: Database) -> dict[str, datetime]:
+    """Return until when each worker elsewhere gets in, by its account: those that are shut out are not among them.
+
+    One whose token has ended is there for a month more.
+    """
+    query = text(
+        "SELECT account, max(expires) AS expires FROM tokens JOIN accounts ON accounts.name = account "
+        "WHERE accounts.role = :role AND NOT disabled GROUP BY account ORDER BY account"
+    )
+    with database.transaction() as connection:
+        rows = connection.execute(query, {"role": str(UserRole.WORKER)})
+        return {row.account: row.expires for row in rows}
+
+
 def revoke_token(database: Database, by: Actor, token: int, *, owner: str | None = None) -> None:
     """Revoke a token of account `owner`, else of that of `by`; one that is gone stays so."""
     query = text("DELETE FROM tokens WHERE id = :id AND account = :name RETURNING name")

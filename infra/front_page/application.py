@@ -138,7 +138,7 @@ def application(services: Services) -> Starlette:
     app.state.metrics_token = services.metrics_token
     app.state.searches = Searches()
     app.state.live_source = LiveSource()
-    app.state.exposition = metrics.exposition(app.state.live_source)
+    app.state.exposition = metrics.exposition(app.state.live_source, people.database if people else None)
     app.state.content_policy = content_policy(services.store_url)
     return app
 

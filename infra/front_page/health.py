@@ -21,6 +21,7 @@ from infra.metrics.dashboards import DASHBOARDS, PIPELINES
 from infra.metrics.exposition import UP, Exposition
 from infra.metrics.prefect_source import ENDED
 from infra.metrics.prometheus_history import DAY_S, Line, PrometheusClient
+from infra.metrics.worker_token_source import WARNED
 from tasks.errors import StudioError
 from tasks.orchestration import run_figures
 
@@ -130,10 +131,19 @@ def _seen_now(figures: Figures) -> Iterable[Problem]:
     age, is_too_old = _backup_age(figures)
     if age is not None and is_too_old:
         yield Problem(text=f"The last backup is {format_value(age, 's')} old. Take one: `studio backup FOLDER`.")
+    yield from _ending_tokens(figures)
     for queue, seconds in figures.by("studio_queue_oldest_wait_seconds").items():
         if queue not in _PATIENT and seconds > LONGEST_WAIT_S:
             waits = format_value(seconds, "s")
             yield Problem(text=f"A run of queue {queue} is due for {waits}. Start another worker.", level="warn")
+
+
+def _ending_tokens(figures: Figures) -> Iterable[Problem]:
+    for machine, end in figures.by("studio_worker_token_end_timestamp_seconds").items():
+        if (left := end - time.time()) < WARNED.total_seconds():
+            ends = f"ends in {format_value(left, 's')}" if left > 0 else "has ended"
+            text = f"The token of worker {machine} {ends}: bring it the file of `studio worker-env {machine}`."
+            yield Problem(text=text, level="warn" if left > 0 else "bad")
 
 
 def _backup_age(figures: Figures) -> tuple[float | None, bool]:

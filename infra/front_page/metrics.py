@@ -3,6 +3,7 @@
 import hmac
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from starlette.requests import Request
@@ -22,14 +23,21 @@ from infra.metrics.postgres_source import PostgresSource
 from infra.metrics.prefect_source import PrefectSource
 from infra.metrics.service_sources import StoreSource, TritonSource
 from infra.metrics.tracking_source import TrackingSource
+from infra.metrics.worker_token_source import WorkerTokenSource
 from infra.stack_settings import ROOT, USER, StackSettings
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from infra.accounts.database import Database
 
 POSTGRES = "STUDIO_METRICS_POSTGRES_URL"
 
 
-def exposition(live: LiveSource) -> Exposition:
-    """Return the metrics of the page and of the services in the environment; asks none of them yet."""
+def exposition(live: LiveSource, accounts: "Database | None" = None) -> Exposition:
+    """Return the metrics of the page and of the services in the environment; asks none of them yet.
+
+    `accounts` is the database of accounts, if there are any.
+    """
     activity, settings = Activity(), StackSettings.load()
     queues = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
     sources: list[Source] = [
@@ -45,6 +53,8 @@ def exposition(live: LiveSource) -> Exposition:
         sources.append(PostgresSource(database))
     if "STUDIO_FRONT_DOOR_SECRET" in os.environ:
         sources.append(CertificateSource(StackSettings.load()))
+    if accounts:
+        sources.append(WorkerTokenSource(accounts))
     return Exposition(sources)
 
 

@@ -1,14 +1,19 @@
 """The local stack."""
 
+import contextlib
 import os
 import webbrowser
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from studio.commands.options import AsJson
 from studio.output import ERR, OUT, ExitCode, print_json, print_table
+
+if TYPE_CHECKING:
+    from infra.stack_settings import StackSettings
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -81,24 +86,46 @@ def down(as_json: AsJson = False) -> None:
 
 
 def status(as_json: AsJson = False) -> None:
-    """Each service, its address and its health, and the last backup; exit code 1 if a service is not well."""
+    """Each service, its address and its health, and what ends or is old; exit code 1 if a service is not well."""
     from infra import stack
     from infra.backup import last_backup
 
     settings = stack.load_settings()
     rows = stack.describe_services(settings)
+    ending = _ending_tokens(settings)
     if as_json:
         last = last_backup.read(settings)
-        print_json({"services": rows, "last_backup": last and last.model_dump(mode="json")})
+        print_json(
+            {"services": rows, "last_backup": last and last.model_dump(mode="json"), "ending_worker_tokens": ending}
+        )
     else:
         columns = ("service", "health", "address", "process")  # the last ones need not fit
         print_table(columns, [[row[column] for column in columns] for row in rows])
         OUT.print(f"logs: {settings.state_dir / 'logs'}", markup=False)
         OUT.print(f"last backup: {last_backup.describe(settings)}", markup=False)
+        for name, end in ending.items():
+            until = f"{end.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+            text = f"token of worker {name}: until {until}; `studio worker-env {name}` prints another"
+            OUT.print(text, markup=False)
     if any(row["health"] not in {"well", ""} for row in rows):
         if not as_json:
             OUT.print("`studio up` starts what is down")
         raise typer.Exit(ExitCode.NOT_WELL)
+
+
+def _ending_tokens(settings: "StackSettings") -> dict[str, datetime]:
+    """Of workers elsewhere, those of the next 14 days and those that have ended; none while the database is away."""
+    if not settings.public:
+        return {}
+    from infra.accounts.bootstrap import open_accounts
+    from infra.accounts.errors import DatabaseAwayError
+    from infra.accounts.tokens import worker_token_ends
+    from infra.metrics.worker_token_source import WARNED
+
+    with open_accounts(settings) as database, contextlib.suppress(DatabaseAwayError):
+        ends = worker_token_ends(database)
+        return {name: end for name, end in ends.items() if end < datetime.now(UTC) + WARNED}
+    return {}
 
 
 def rotate_keys(as_json: AsJson = False) -> None:

@@ -1,12 +1,14 @@
 """Workers and Tritons on other machines: what each is told, and that with this alone it works."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -21,7 +23,7 @@ from botocore.exceptions import ClientError
 from dotenv import dotenv_values
 from typer.testing import CliRunner
 
-from infra.accounts.audit import Actor
+from infra.accounts.audit import Actor, AuditChoice, list_entries
 from infra.accounts.bootstrap import MACHINE, open_accounts
 from infra.accounts.database import Database
 from infra.accounts.people import add_account, find_account, set_disabled
@@ -30,6 +32,7 @@ from infra.accounts.tokens import find_token, make_token
 from infra.demo_data import ArchivePlan, write_archive
 from infra.environment import worker_environment
 from infra.front_door import program
+from infra.metrics.worker_token_source import WorkerTokenSource
 from infra.person_keys import read_keys
 from infra.services import s3_client
 from infra.stack_settings import ROOT, StackSettings
@@ -83,6 +86,33 @@ def test_told_again_what_it_was_told_before_opens_nothing(accounts_settings: Sta
     assert find_token(database, str(second["MLFLOW_TRACKING_PASSWORD"]))
     assert read_keys(accounts_settings)["gpu-7"].key == second["AWS_ACCESS_KEY_ID"]
     assert read_keys(accounts_settings)["links/gpu-7"].key == second["STUDIO_LINKS_ACCESS_KEY_ID"]
+
+
+@pytest.mark.usefixtures("_stack_with_accounts")
+def test_the_audit_log_has_who_made_the_keys_of_a_machine(database: Database) -> None:
+    told("gpu-7")
+    told("gpu-7")
+    entries = list_entries(database, AuditChoice(name=MACHINE.name), before=None, limit=10)
+    assert [(entry.action, entry.detail) for entry in reversed(entries)] == [
+        ("account-added", "gpu-7 as worker"),
+        ("token-made", "of gpu-7: worker-env as worker for 90 days"),
+        ("token-revoked", "of gpu-7: worker-env"),
+        ("token-made", "of gpu-7: worker-env as worker for 90 days"),
+    ]
+    assert not list_entries(database, AuditChoice(name="gpu-7"), before=None, limit=10)
+
+
+@pytest.mark.usefixtures("_stack_with_accounts")
+def test_a_token_of_a_machine_is_told_two_weeks_before_it_ends(database: Database) -> None:
+    for name, days in (("gpu-6", "13"), ("gpu-7", "15"), ("gpu-8", "1")):
+        told(name, "--days", days)
+    set_disabled(database, "gpu-8", MACHINE, disabled=True)
+    shown = CliRunner().invoke(app, ["status", "--json"]).stdout
+    assert json.loads(shown)["ending_worker_tokens"].keys() == {"gpu-6"}
+    assert "token of worker gpu-6: until 20" in CliRunner().invoke(app, ["status"]).stdout
+    (metric,) = WorkerTokenSource(database).read()
+    ends = {sample.labels["machine"]: (sample.value - time.time()) / 86400 for sample in metric.samples}
+    assert ends == {"gpu-6": pytest.approx(13, abs=0.1), "gpu-7": pytest.approx(15, abs=0.1)}
 
 
 @pytest.mark.usefixtures("_stack_with_accounts")

@@ -29,6 +29,7 @@ WELL: Values = {
     "studio_disk_size_bytes": {("state",): 100},
     "studio_last_backup_timestamp_seconds": {(): time.time() - 5 * 3600},
     "studio_backup_limit_seconds": {(): 24 * 3600},
+    "studio_worker_token_end_timestamp_seconds": {("gpu-7",): time.time() + 15 * 24 * 3600},
 }
 
 
@@ -80,6 +81,7 @@ def test_no_backup_and_no_limit_of_its_age_are_no_problem(show: Show, gone: str)
         ("studio_served_version", ("shapes",), 1, "wrong Version 2 of shapes is the champion"),
         ("studio_disk_free_bytes", ("state",), 5, "wrong The disk of state has 5% left"),
         ("studio_last_backup_timestamp_seconds", (), 0, "wrong The last backup is"),
+        ("studio_worker_token_end_timestamp_seconds", ("gpu-7",), 0, "wrong The token of worker gpu-7 has ended"),
         ("studio_queue_oldest_wait_seconds", ("serving",), 7200, "look at it A run of queue serving is due for 2 h"),
     ],
 )
@@ -89,6 +91,12 @@ def test_what_is_wrong_is_told_with_what_to_do(
     (problem,) = problems(show(WELL | {name: WELL[name] | {labels: value}}))
     assert problem.startswith(told)
     assert len(re.findall(r"[.:] ", problem)) >= 1
+
+
+def test_a_token_of_a_worker_that_will_end_is_told_two_weeks_before(show: Show) -> None:
+    soon = {"studio_worker_token_end_timestamp_seconds": {("gpu-7",): time.time() + 13.5 * 24 * 3600}}
+    (problem,) = problems(show(WELL | soon))
+    assert problem.startswith("look at it The token of worker gpu-7 ends in 13 d"), problem
 
 
 def test_a_service_that_is_away_is_one_problem(show: Show) -> None:
