@@ -5,7 +5,7 @@ with its account, and no other machine has to be told. Triton is not behind the 
 key of its load API, which Triton knows but one of, is the same for all.
 """
 
-from infra.accounts.bootstrap import MACHINE
+from infra.accounts.bootstrap import STACK_OWNER
 from infra.accounts.database import Database
 from infra.accounts.errors import AccountError
 from infra.accounts.names import require_name
@@ -48,7 +48,7 @@ def remote_worker_environment(
     """
     account = find_account(database, name)
     if account is None:
-        add_account(database, name, UserRole.WORKER, MACHINE)
+        add_account(database, name, UserRole.WORKER, STACK_OWNER)
     elif account.role is not UserRole.WORKER or account.disabled:
         found = f"{safe_repr(name)}, who is {'disabled' if account.disabled else account.role}"
         fix = "Choose another name, one for each machine."
@@ -108,5 +108,5 @@ def _new_token(database: Database, name: str, days: int) -> str:
     """A token of the account in the place of the one that this command made before."""
     for token in list_tokens(database, name):
         if token.name == _TOKEN:
-            revoke_token(database, MACHINE, token.id, owner=name)
-    return make_token(database, MACHINE, _TOKEN, UserRole.WORKER, days, owner=name)
+            revoke_token(database, STACK_OWNER, token.id, owner=name)
+    return make_token(database, STACK_OWNER, _TOKEN, UserRole.WORKER, days, owner=name)

@@ -12,15 +12,15 @@ from infra.accounts.people import ensure_admin
 from infra.accounts.roles import UserRole
 from infra.stack_settings import ADMIN, StackSettings
 
-# Whoever runs commands on this machine; the audit log shows no address of theirs.
-MACHINE = Actor(name=OWNER, role=str(UserRole.ADMIN))
+# Who runs commands on the machine of the stack; the audit log shows no address of theirs.
+STACK_OWNER = Actor(name=OWNER, role=str(UserRole.ADMIN))
 
 
 def ensure_accounts(settings: StackSettings) -> bool:
     """Make what is missing of the tables, and the first admin if there is no account; return whether it was made."""
     with open_accounts(settings) as database:
         migrate(database)
-        return ensure_admin(database, ADMIN, settings.secrets["admin_password"], MACHINE)
+        return ensure_admin(database, ADMIN, settings.secrets["admin_password"], STACK_OWNER)
 
 
 def oidc_client(settings: StackSettings) -> Client | None:

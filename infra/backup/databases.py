@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import psycopg2
 
-from infra.accounts.bootstrap import MACHINE
+from infra.accounts.bootstrap import STACK_OWNER
 from infra.accounts.database import Database
 from infra.accounts.sessions import end_all_sessions
 from infra.backup.content_store import PIECE
@@ -154,7 +154,7 @@ def end_sessions(settings: StackSettings, why: str) -> None:
         DatabaseAwayError: The server does not answer.
     """
     with contextlib.closing(Database(settings.accounts_url)) as accounts:
-        end_all_sessions(accounts, MACHINE, why)
+        end_all_sessions(accounts, STACK_OWNER, why)
 
 
 def _run(settings: StackSettings, *statements: str) -> None:

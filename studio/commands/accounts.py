@@ -56,21 +56,21 @@ def list_users(context: typer.Context, as_json: AsJson = False) -> None:
 @users.command()
 def add(name: Name, role: RoleOption, as_json: AsJson = False) -> None:
     """Make an account, and print the password to hand over; it has to be changed at the first sign-in."""
-    from infra.accounts.bootstrap import MACHINE
+    from infra.accounts.bootstrap import STACK_OWNER
     from infra.accounts.people import add_account
 
     with _accounts() as database:
-        _hand_over(name, add_account(database, name, _role(role), MACHINE), as_json=as_json)
+        _hand_over(name, add_account(database, name, _role(role), STACK_OWNER), as_json=as_json)
 
 
 @users.command("set-role")
 def set_role(name: Name, role: RoleOption) -> None:
     """Give an account another role, from its next request on."""
     from infra.accounts import people
-    from infra.accounts.bootstrap import MACHINE
+    from infra.accounts.bootstrap import STACK_OWNER
 
     with _accounts() as database:
-        people.set_role(database, name, _role(role), MACHINE)
+        people.set_role(database, name, _role(role), STACK_OWNER)
     print(f"{name} is {role}")
 
 
@@ -93,10 +93,10 @@ def reset_password(name: Name, as_json: AsJson = False) -> None:
     """Print a new password to hand over; the account's sessions end, its tokens are revoked, its S3 key is taken."""
     from infra import person_keys, stack
     from infra.accounts import people
-    from infra.accounts.bootstrap import MACHINE
+    from infra.accounts.bootstrap import STACK_OWNER
 
     with _accounts() as database:
-        password = people.reset_password(database, name, MACHINE)
+        password = people.reset_password(database, name, STACK_OWNER)
     person_keys.take_key(stack.load_settings(), name)
     _hand_over(name, password, as_json=as_json)
 
@@ -104,11 +104,11 @@ def reset_password(name: Name, as_json: AsJson = False) -> None:
 @users.command()
 def remove(name: Name) -> None:
     """Remove an account; what the audit log says of it stays."""
-    from infra.accounts.bootstrap import MACHINE
+    from infra.accounts.bootstrap import STACK_OWNER
     from infra.accounts.people import remove_account
 
     with _accounts() as database:
-        remove_account(database, name, MACHINE)
+        remove_account(database, name, STACK_OWNER)
     print(f"{name} is removed")
 
 
@@ -186,10 +186,10 @@ def _accounts() -> "Iterator[Database]":
 
 def _set_disabled(name: str, *, disabled: bool) -> None:
     from infra.accounts import people
-    from infra.accounts.bootstrap import MACHINE
+    from infra.accounts.bootstrap import STACK_OWNER
 
     with _accounts() as database:
-        people.set_disabled(database, name, MACHINE, disabled=disabled)
+        people.set_disabled(database, name, STACK_OWNER, disabled=disabled)
 
 
 def _hand_over(name: str, password: str, *, as_json: bool) -> None:

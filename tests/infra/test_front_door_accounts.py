@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from infra.accounts.audit import AuditChoice, list_entries
-from infra.accounts.bootstrap import MACHINE, open_accounts
+from infra.accounts.bootstrap import STACK_OWNER, open_accounts
 from infra.accounts.cookies import SESSION
 from infra.accounts.database import Database
 from infra.accounts.people import set_disabled, set_role
@@ -89,9 +89,9 @@ def test_another_role_and_the_end_of_an_account_hold_at_once(public: Public, acc
     path = "/prefect/api/saved_searches/"
     with public.client() as client:
         assert client.put(path, auth=auth, json={"name": "x"}).is_success
-        set_role(accounts, person, UserRole.VIEWER, MACHINE)
+        set_role(accounts, person, UserRole.VIEWER, STACK_OWNER)
         assert client.put(path, auth=auth, json={"name": "x"}).status_code == 403
-    set_disabled(accounts, person, MACHINE, disabled=True)
+    set_disabled(accounts, person, STACK_OWNER, disabled=True)
     assert statuses(public, auth) == {401}
 
 
@@ -131,7 +131,7 @@ def test_a_socket_that_gives_its_key_in_the_first_message_is_known(
 def test_a_request_that_plays_a_socket_is_kept_in_the_audit_log(
     public: Public, accounts: Database, person: str
 ) -> None:
-    set_role(accounts, person, UserRole.ADMIN, MACHINE)
+    set_role(accounts, person, UserRole.ADMIN, STACK_OWNER)
     auth = (person, add_token(accounts, person, UserRole.ADMIN))
     plays = {"Sec-WebSocket-Key": "eA==", "X-Studio-Socket": "websocket"}
     variables = "/prefect/api/variables/"
@@ -154,7 +154,7 @@ def test_a_viewer_reads_no_audit_log_and_writes_no_line_of_others(
     run = str(uuid4())
     with public.client() as client:
         client.put("/prefect/api/saved_searches/", auth=auth, json={"name": "audited"})
-        set_role(accounts, person, UserRole.VIEWER, MACHINE)
+        set_role(accounts, person, UserRole.VIEWER, STACK_OWNER)
         answer = client.post("/mlflow/api/2.0/mlflow/runs/search", auth=auth, json=search)
         assert answer.status_code >= 400
         assert client.get("/sign-in", headers={"X-Studio-Flow-Run": run}).is_success
@@ -306,7 +306,7 @@ def test_a_schema_of_ones_own_costs_nothing_and_tells_no_variable(
 
 
 def test_a_viewer_has_no_form_to_check(public: Public, accounts: Database, person: str) -> None:
-    set_role(accounts, person, UserRole.VIEWER, MACHINE)
+    set_role(accounts, person, UserRole.VIEWER, STACK_OWNER)
     with public.client() as client:
         auth = (person, add_token(accounts, person, UserRole.VIEWER))
         answer = client.post("/prefect/api/ui/schemas/validate", auth=auth, json={"schema": {}, "values": {}})

@@ -24,7 +24,7 @@ from dotenv import dotenv_values
 from typer.testing import CliRunner
 
 from infra.accounts.audit import Actor, AuditChoice, list_entries
-from infra.accounts.bootstrap import MACHINE, open_accounts
+from infra.accounts.bootstrap import STACK_OWNER, open_accounts
 from infra.accounts.database import Database
 from infra.accounts.people import add_account, find_account, set_disabled
 from infra.accounts.roles import UserRole
@@ -92,7 +92,7 @@ def test_told_again_what_it_was_told_before_opens_nothing(accounts_settings: Sta
 def test_the_audit_log_has_who_made_the_keys_of_a_machine(database: Database) -> None:
     told("gpu-7")
     told("gpu-7")
-    entries = list_entries(database, AuditChoice(name=MACHINE.name), before=None, limit=10)
+    entries = list_entries(database, AuditChoice(name=STACK_OWNER.name), before=None, limit=10)
     assert [(entry.action, entry.detail) for entry in reversed(entries)] == [
         ("account-added", "gpu-7 as worker"),
         ("token-made", "of gpu-7: worker-env as worker for 90 days"),
@@ -106,7 +106,7 @@ def test_the_audit_log_has_who_made_the_keys_of_a_machine(database: Database) ->
 def test_a_token_of_a_machine_is_told_two_weeks_before_it_ends(database: Database) -> None:
     for name, days in (("gpu-6", "13"), ("gpu-7", "15"), ("gpu-8", "1")):
         told(name, "--days", days)
-    set_disabled(database, "gpu-8", MACHINE, disabled=True)
+    set_disabled(database, "gpu-8", STACK_OWNER, disabled=True)
     shown = CliRunner().invoke(app, ["status", "--json"]).stdout
     assert json.loads(shown)["ending_worker_tokens"].keys() == {"gpu-6"}
     assert "token of worker gpu-6: until 20" in CliRunner().invoke(app, ["status"]).stdout
@@ -126,7 +126,7 @@ def test_a_person_becomes_no_worker_and_one_that_is_shut_out_stays_so(database: 
     with pytest.raises(StudioError, match="found 'boss', who is admin"):
         told("boss")
     told("gpu-7")
-    set_disabled(database, "gpu-7", MACHINE, disabled=True)
+    set_disabled(database, "gpu-7", STACK_OWNER, disabled=True)
     with pytest.raises(StudioError, match="found 'gpu-7', who is disabled"):
         told("gpu-7")
     assert find_account(database, "gpu-7")
@@ -241,7 +241,7 @@ def test_it_checks_and_trains_through_the_front_door_until_it_is_shut_out(
     settings = public.settings
     s3_client(settings).upload_file(str(write_archive(PLAN, tmp_path)), "datasets", PLAN.name)
     with open_accounts(settings) as database:
-        add_account(database, "otto", UserRole.OPERATOR, MACHINE)
+        add_account(database, "otto", UserRole.OPERATOR, STACK_OWNER)
         key = make_token(database, Actor(name="otto"), "test", UserRole.OPERATOR, 1)
         with public.client() as otto:
             otto.auth = ("otto", key)
@@ -261,7 +261,7 @@ def test_it_checks_and_trains_through_the_front_door_until_it_is_shut_out(
         _is_ottos(settings, training)
         link = _link(public, elsewhere, f"{check}/report.html")
         assert _status(public, link) == 200
-        set_disabled(database, "gpu-7", MACHINE, disabled=True)
+        set_disabled(database, "gpu-7", STACK_OWNER, disabled=True)
     _opens_nothing(public, elsewhere, link)
 
 

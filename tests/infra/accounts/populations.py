@@ -3,7 +3,7 @@
 from sqlalchemy import text
 
 from infra.accounts.audit import Actor, AuditChoice, RecordedEntry, list_entries
-from infra.accounts.bootstrap import MACHINE
+from infra.accounts.bootstrap import STACK_OWNER
 from infra.accounts.database import Database
 from infra.accounts.passwords import hash_password
 from infra.accounts.roles import UserRole
@@ -17,7 +17,7 @@ _HASH = hash_password(PASSWORD)  # once: it takes 0.3 s
 def add_person(database: Database, name: str, role: UserRole = UserRole.OPERATOR) -> Actor:
     """Make an account whose password is `PASSWORD`; return who that is."""
     query = text("INSERT INTO accounts (name, role, made_by, password) VALUES (:name, :role, :by, :password)")
-    values = {"name": name, "role": str(role), "by": MACHINE.name, "password": _HASH}
+    values = {"name": name, "role": str(role), "by": STACK_OWNER.name, "password": _HASH}
     with database.transaction() as connection:
         connection.execute(query, values)
     return Actor(name=name, role=str(role), address="192.0.2.7")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from infra.accounts.bootstrap import MACHINE
+from infra.accounts.bootstrap import STACK_OWNER
 from infra.accounts.database import Database
 from infra.accounts.errors import DatabaseAwayError
 from infra.accounts.gate import Answer, Asked, Gate, local_address
@@ -95,7 +95,7 @@ def test_a_token_that_has_expired_or_whose_owner_is_shut_is_refused(
     if reason == "expired":
         pass_time(database, "tokens", "expires", "1 day")
     else:
-        set_disabled(database, "ada", MACHINE, disabled=True)
+        set_disabled(database, "ada", STACK_OWNER, disabled=True)
     assert gate.answer(replace(ASKED, authorization=sent)).status == 401
 
 
@@ -220,7 +220,7 @@ def test_a_role_that_is_not_enough_is_refused_and_kept(gate: Gate, database: Dat
         *("ada", "operator", "studio", "/accounts"),
         False,
     )
-    set_role(database, "ada", UserRole.ADMIN, MACHINE)
+    set_role(database, "ada", UserRole.ADMIN, STACK_OWNER)
     assert gate.answer(asked).status == 204
 
 
@@ -274,7 +274,7 @@ def test_of_what_a_worker_does_all_the_time_the_runs_are_kept_that_it_starts_and
 def test_what_an_admin_does_is_kept_a_socket_that_writes_too(
     gate: Gate, database: Database, session: str, asked: dict[str, str], kept: list[str]
 ) -> None:
-    set_role(database, "ada", UserRole.ADMIN, MACHINE)
+    set_role(database, "ada", UserRole.ADMIN, STACK_OWNER)
     with database.transaction() as connection:
         connection.execute(text("TRUNCATE audit"))
     assert gate.answer(replace(ASKED, session_key=session, origins=OWN, **asked)).status == 204  # type: ignore[arg-type]
@@ -298,7 +298,7 @@ def test_what_cannot_be_kept_in_the_audit_log_does_not_happen_and_reading_goes_o
 
 def test_a_password_that_was_handed_over_opens_the_page_of_the_account_alone(gate: Gate, database: Database) -> None:
     add_person(database, "boss", UserRole.ADMIN)
-    add_account(database, "ada", UserRole.ADMIN, MACHINE)
+    add_account(database, "ada", UserRole.ADMIN, STACK_OWNER)
     asked = replace(ASKED, session_key=add_session(database, "ada"))
     answer = gate.answer(replace(asked, **PAGE))  # type: ignore[arg-type]
     assert (answer.status, answer.headers) == (302, {"Location": "/account"})
@@ -306,7 +306,7 @@ def test_a_password_that_was_handed_over_opens_the_page_of_the_account_alone(gat
         assert gate.answer(replace(asked, uri=uri)).status == 403, uri
     for uri in ("/account", "/account/password", "/sign-out", "/static/studio.css"):
         assert gate.answer(replace(asked, uri=uri)).status == 204, uri
-    change_password(database, "ada", "a password of her own", MACHINE)
+    change_password(database, "ada", "a password of her own", STACK_OWNER)
     assert gate.answer(replace(asked, session_key=add_session(database, "ada"))).status == 204
 
 

@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from sqlalchemy import text
 
-from infra.accounts.bootstrap import MACHINE, ensure_accounts
+from infra.accounts.bootstrap import STACK_OWNER, ensure_accounts
 from infra.accounts.database import MIGRATIONS, Database, migrate
 from infra.accounts.errors import AccountError, DatabaseAwayError
 from infra.accounts.passwords import is_password
@@ -31,9 +31,9 @@ from infra.stack_settings import StackSettings
 from tests.infra.accounts.populations import add_person, add_session, add_token, audit_of, pass_time
 
 REMOVALS: dict[str, Callable[[Database, str], None]] = {
-    "remove": lambda database, name: remove_account(database, name, MACHINE),
-    "disable": lambda database, name: set_disabled(database, name, MACHINE, disabled=True),
-    "lower": lambda database, name: set_role(database, name, UserRole.OPERATOR, MACHINE),
+    "remove": lambda database, name: remove_account(database, name, STACK_OWNER),
+    "disable": lambda database, name: set_disabled(database, name, STACK_OWNER, disabled=True),
+    "lower": lambda database, name: set_role(database, name, UserRole.OPERATOR, STACK_OWNER),
 }
 
 
@@ -51,7 +51,7 @@ def test_the_first_admin_is_made_once_and_has_the_password_of_the_environment_fi
 
 
 def test_a_password_that_is_handed_over_holds_for_seven_days(database: Database) -> None:
-    password = add_account(database, "ada", UserRole.VIEWER, MACHINE)
+    password = add_account(database, "ada", UserRole.VIEWER, STACK_OWNER)
     assert is_password(password, read_password(database, "ada"))
     account = find_account(database, "ada")
     assert account is not None
@@ -61,9 +61,9 @@ def test_a_password_that_is_handed_over_holds_for_seven_days(database: Database)
 
 
 def test_a_name_is_taken_once(database: Database) -> None:
-    add_account(database, "ada", UserRole.VIEWER, MACHINE)
+    add_account(database, "ada", UserRole.VIEWER, STACK_OWNER)
     with pytest.raises(AccountError, match="Expected a name that is free, found 'ada'"):
-        add_account(database, "ada", UserRole.ADMIN, MACHINE)
+        add_account(database, "ada", UserRole.ADMIN, STACK_OWNER)
     assert [each.role for each in list_accounts(database)] == [UserRole.VIEWER]
     assert len(audit_of(database)) == 1
 
@@ -92,7 +92,7 @@ def test_two_admins_who_remove_each_other_at_once_leave_one(database: Database) 
         def remove(name: str, start: threading.Barrier = start, refused: list[str] = refused) -> None:
             start.wait()
             try:
-                remove_account(database, name, MACHINE)
+                remove_account(database, name, STACK_OWNER)
             except AccountError:
                 refused.append(name)
 
@@ -109,7 +109,7 @@ def test_a_password_that_is_reset_ends_sessions_and_tokens(database: Database) -
     add_person(database, "boss", UserRole.ADMIN)
     add_person(database, "ada")
     session, token = add_session(database, "ada"), add_token(database, "ada")
-    reset_password(database, "ada", MACHINE)
+    reset_password(database, "ada", STACK_OWNER)
     assert (find_session(database, session), find_token(database, token)) == (None, None)
 
 
@@ -135,7 +135,7 @@ def test_an_account_that_is_shut_opens_nothing(database: Database, way: str) -> 
 def test_a_session_does_not_begin_for_an_account_that_was_shut_meanwhile(database: Database) -> None:
     add_person(database, "boss", UserRole.ADMIN)
     add_person(database, "ada")
-    set_disabled(database, "ada", MACHINE, disabled=True)
+    set_disabled(database, "ada", STACK_OWNER, disabled=True)
     with pytest.raises(AccountError, match="may sign in"):
         add_session(database, "ada")
 
@@ -146,13 +146,13 @@ def test_a_change_of_an_account_that_is_not_there_is_refused(database: Database)
         with pytest.raises(AccountError, match="none of name 'x'"):
             change(database, "x")
     with pytest.raises(AccountError, match="none of name 'x'"):
-        reset_password(database, "x", MACHINE)
+        reset_password(database, "x", STACK_OWNER)
 
 
 def test_a_person_of_a_provider_gets_the_role_of_today(database: Database) -> None:
     add_person(database, "boss", UserRole.ADMIN)
     for role in (UserRole.VIEWER, UserRole.OPERATOR):
-        ensure_known_person(database, "ada", role, ("https://idp", "1"), MACHINE)
+        ensure_known_person(database, "ada", role, ("https://idp", "1"), STACK_OWNER)
         account = find_account(database, "ada")
         assert account is not None
         assert account.role == role
@@ -163,10 +163,10 @@ def test_a_person_of_a_provider_gets_the_role_of_today(database: Database) -> No
 @pytest.mark.parametrize("identity", [("https://idp", "2"), ("https://other", "1")])
 def test_nobody_of_a_provider_takes_the_account_of_another(database: Database, identity: tuple[str, str]) -> None:
     add_person(database, "boss", UserRole.ADMIN)
-    ensure_known_person(database, "ada", UserRole.VIEWER, ("https://idp", "1"), MACHINE)
+    ensure_known_person(database, "ada", UserRole.VIEWER, ("https://idp", "1"), STACK_OWNER)
     for name in ("ada", "boss"):
         with pytest.raises(AccountError, match="somebody else"):
-            ensure_known_person(database, name, UserRole.ADMIN, identity, MACHINE)
+            ensure_known_person(database, name, UserRole.ADMIN, identity, STACK_OWNER)
     assert [(each.name, each.issuer) for each in list_accounts(database)] == [("ada", "https://idp"), ("boss", None)]
 
 
@@ -183,10 +183,10 @@ def test_tables_of_the_release_before_take_workers(accounts_settings: StackSetti
             connection.execute(text("INSERT INTO schema_version VALUES (1)"))
         add_person(database, "boss", UserRole.ADMIN)
         with pytest.raises(DatabaseAwayError, match="CheckViolation"):
-            add_account(database, "gpu-7", UserRole.WORKER, MACHINE)
+            add_account(database, "gpu-7", UserRole.WORKER, STACK_OWNER)
         for _ in range(2):
             migrate(database)
-        add_account(database, "gpu-7", UserRole.WORKER, MACHINE)
+        add_account(database, "gpu-7", UserRole.WORKER, STACK_OWNER)
         assert [(each.name, each.role) for each in list_accounts(database)] == [
             ("boss", UserRole.ADMIN),
             ("gpu-7", UserRole.WORKER),

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from infra.accounts.audit import Actor
-from infra.accounts.bootstrap import MACHINE
+from infra.accounts.bootstrap import STACK_OWNER
 from infra.accounts.database import Database
 from infra.accounts.people import add_account, set_role
 from infra.accounts.roles import UserRole
@@ -67,14 +67,14 @@ def test_another_role_holds_from_the_next_request_on(database: Database) -> None
     add_person(database, "boss", UserRole.ADMIN)
     add_person(database, "ada", UserRole.ADMIN)
     key = add_session(database, "ada")
-    set_role(database, "ada", UserRole.VIEWER, MACHINE)
+    set_role(database, "ada", UserRole.VIEWER, STACK_OWNER)
     found = find_session(database, key)
     assert found is not None
     assert found.role == UserRole.VIEWER
 
 
 def test_a_session_of_a_handed_over_password_is_provisional(database: Database) -> None:
-    add_account(database, "ada", UserRole.ADMIN, MACHINE)
+    add_account(database, "ada", UserRole.ADMIN, STACK_OWNER)
     found = find_session(database, add_session(database, "ada"))
     assert found is not None
     assert found.is_provisional

@@ -6,7 +6,7 @@ import pytest
 
 from infra.accounts import sign_in
 from infra.accounts.audit import Actor
-from infra.accounts.bootstrap import MACHINE
+from infra.accounts.bootstrap import STACK_OWNER
 from infra.accounts.database import Database
 from infra.accounts.errors import DatabaseAwayError, RefusedSignInError, TooManyAttemptsError
 from infra.accounts.people import set_disabled
@@ -44,7 +44,7 @@ def test_whatever_is_wrong_is_refused_in_the_same_words(database: Database) -> N
     add_person(database, "boss", UserRole.ADMIN)
     for name in ("ada", "bob"):
         add_person(database, name)
-    set_disabled(database, "bob", MACHINE, disabled=True)
+    set_disabled(database, "bob", STACK_OWNER, disabled=True)
     messages = set()
     for name, password in [("ada", "x"), ("bob", PASSWORD), ("cyd", PASSWORD), ("", ""), ("a\x00b", "\x00")]:
         with pytest.raises(RefusedSignInError) as caught:

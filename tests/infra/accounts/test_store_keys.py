@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from infra.accounts.bootstrap import MACHINE
+from infra.accounts.bootstrap import STACK_OWNER
 from infra.accounts.database import Database
 from infra.accounts.people import remove_account, set_disabled, set_role
 from infra.accounts.roles import UserRole
@@ -34,9 +34,9 @@ def test_keys_follow_their_accounts(accounts_settings: StackSettings, database: 
     for name in ("lowered", "shut", "removed"):
         add_person(database, name, UserRole.OPERATOR)
         CliRunner().invoke(app, ["users", "s3-key", name])
-    set_role(database, "lowered", UserRole.VIEWER, MACHINE)
-    set_disabled(database, "shut", MACHINE, disabled=True)
-    remove_account(database, "removed", MACHINE)
+    set_role(database, "lowered", UserRole.VIEWER, STACK_OWNER)
+    set_disabled(database, "shut", STACK_OWNER, disabled=True)
+    remove_account(database, "removed", STACK_OWNER)
     follow(accounts_settings, database)
     assert {name: key.role for name, key in read_keys(accounts_settings).items()} == {"lowered": UserRole.VIEWER}
 
@@ -55,6 +55,6 @@ def test_a_database_that_is_away_changes_no_key(
 @pytest.mark.parametrize("name", ["nobody", "shut"])
 def test_who_has_no_open_account_gets_no_key(database: Database, name: str) -> None:
     add_person(database, "shut", UserRole.OPERATOR)
-    set_disabled(database, "shut", MACHINE, disabled=True)
+    set_disabled(database, "shut", STACK_OWNER, disabled=True)
     with pytest.raises(StudioError, match="Expected an account that is open"):
         role_of(database, name)

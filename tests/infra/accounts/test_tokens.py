@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from infra.accounts.audit import Actor
-from infra.accounts.bootstrap import MACHINE
+from infra.accounts.bootstrap import STACK_OWNER
 from infra.accounts.database import Database
 from infra.accounts.errors import AccountError
 from infra.accounts.people import set_role
@@ -34,9 +34,9 @@ def test_a_token_has_the_lower_role_of_its_own_and_its_owners_at_each_use(databa
         return [owner.role for owner in (find_token(database, key) for key in keys) if owner]
 
     assert roles() == [UserRole.VIEWER, UserRole.OPERATOR, UserRole.ADMIN]
-    set_role(database, "ada", UserRole.OPERATOR, MACHINE)
+    set_role(database, "ada", UserRole.OPERATOR, STACK_OWNER)
     assert roles() == [UserRole.VIEWER, UserRole.OPERATOR, UserRole.OPERATOR]
-    set_role(database, "ada", UserRole.VIEWER, MACHINE)
+    set_role(database, "ada", UserRole.VIEWER, STACK_OWNER)
     assert roles() == [UserRole.VIEWER] * 3
 
 
@@ -47,7 +47,7 @@ def test_a_workers_token_is_of_an_account_with_that_role_alone(database: Databas
         add_token(database, "boss", UserRole.WORKER)
     add_person(database, "gpu-7", UserRole.WORKER)
     key = add_token(database, "gpu-7", UserRole.WORKER)
-    set_role(database, "gpu-7", UserRole.ADMIN, MACHINE)
+    set_role(database, "gpu-7", UserRole.ADMIN, STACK_OWNER)
     owner = find_token(database, key)
     assert owner
     assert owner.role is UserRole.OPERATOR

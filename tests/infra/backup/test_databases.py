@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from infra.accounts.bootstrap import MACHINE
+from infra.accounts.bootstrap import STACK_OWNER
 from infra.accounts.database import Database
 from infra.accounts.sessions import end_all_sessions, find_session
 from infra.accounts.tokens import list_tokens
@@ -75,11 +75,11 @@ def test_all_sessions_end_and_tokens_stay(settings: StackSettings, database: Dat
     ada = add_person(database, "ada")
     key = add_session(database, "ada")
     add_token(database, "ada")
-    end_all_sessions(database, MACHINE, "restored")
+    end_all_sessions(database, STACK_OWNER, "restored")
     assert find_session(database, key) is None
     (newest, *_) = audit_of(database)
     assert (newest.action, newest.detail) == ("sessions-ended", "restored")
     assert len(list_tokens(database, ada.name)) == 1
     run(settings, "postgres", f"CREATE DATABASE {NAME}")
     with contextlib.closing(Database(f"{settings.accounts_url.removesuffix('studio')}{NAME}")) as without_tables:
-        end_all_sessions(without_tables, MACHINE, "restored")
+        end_all_sessions(without_tables, STACK_OWNER, "restored")

@@ -11,7 +11,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from infra.accounts.bootstrap import MACHINE
+from infra.accounts.bootstrap import STACK_OWNER
 from infra.accounts.database import Database
 from infra.accounts.people import add_account, find_account, set_role
 from infra.accounts.roles import UserRole
@@ -204,7 +204,7 @@ def test_people_change_their_password_and_stay_signed_in_here_alone(browser: Bro
 
 
 def test_a_handed_over_password_leads_to_a_new_one_first(browser: Browser, database: Database) -> None:
-    first = add_account(database, "cyd", UserRole.VIEWER, MACHINE)
+    first = add_account(database, "cyd", UserRole.VIEWER, STACK_OWNER)
     sign_in(browser, "cyd", first)
     assert browser.get("/live").headers["location"] == "/account"
     assert "Choose one of your own first" in browser.get("/account").text
@@ -316,7 +316,7 @@ def test_a_role_that_is_lowered_closes_the_page_that_is_open(browser: Browser, d
     add_person(database, "second", UserRole.ADMIN)
     take_session(browser, database, "boss")
     assert browser.get("/accounts").status_code == 200
-    set_role(database, "boss", UserRole.VIEWER, MACHINE)
+    set_role(database, "boss", UserRole.VIEWER, STACK_OWNER)
     assert browser.get("/accounts").status_code == 403
     assert browser.act("/accounts", name="x", role="admin").status_code == 403
 

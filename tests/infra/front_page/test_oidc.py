@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from infra.accounts.bootstrap import MACHINE, oidc_client
+from infra.accounts.bootstrap import STACK_OWNER, oidc_client
 from infra.accounts.database import Database
 from infra.accounts.errors import AccountError
 from infra.accounts.oidc_client import Client, RoleClaims
@@ -119,7 +119,7 @@ def test_who_has_no_role_does_not_get_in(
 
 def test_who_is_disabled_here_does_not_get_in(browser: Browser, database: Database) -> None:
     sign_in_there(browser)
-    set_disabled(database, "ada", MACHINE, disabled=True)
+    set_disabled(database, "ada", STACK_OWNER, disabled=True)
     assert sign_in_there(browser).status_code == 403
     assert browser.get("/live").status_code == 302
 
