@@ -65,12 +65,12 @@ def triton_env(
     from infra.person_keys import take_key
     from infra.remote_machines import remote_triton_environment
 
+    where = _target(target, "TARGET")
     settings = load_stack()
     if take:
         take_key(settings, name, Role.TRITON)
         print(f"{name} has no key of the object store")
         return
-    where = _target(target, "TARGET")
     _print_environment(remote_triton_environment(settings, name, where, store), as_json=as_json)
 
 

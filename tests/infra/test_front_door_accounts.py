@@ -332,6 +332,26 @@ def test_an_answer_has_the_name_of_who_gave_it_and_none_comes_before_its_questio
     assert kept == {**forged["run_input"], "name": person}
 
 
+def test_a_worker_has_no_run_go_on_that_waits_for_people(
+    public: Public, accounts: Database, admins: httpx.Client, prefect: Prefect, person: str
+) -> None:
+    set_role(accounts, person, UserRole.WORKER, STACK_OWNER)
+    run = start(admins, prefect)["id"]
+    wait_for_approval(prefect, run)
+    answer = {"run_input": {"decision": "approve", "name": person, "comment": ""}}
+    with public.client() as client:
+        client.auth = (person, add_token(accounts, person, UserRole.WORKER))
+        assert client.get(f"/prefect/api/flow_runs/{run}").json()["state_type"] == "PAUSED"
+        for path, body in (
+            (f"{run}/resume", answer),
+            (f"{run}/input", {"key": KEYSET["response"], "value": json.dumps(answer["run_input"])}),
+            *((f"{run}/set_state", {"state": {"type": kind}, "force": True}) for kind in ("SCHEDULED", "COMPLETED")),
+        ):
+            assert client.post(f"/prefect/api/flow_runs/{path}", json=body).status_code == 403
+        body = {"state": {"type": "CANCELLED"}, "force": True}
+        assert client.post(f"/prefect/api/flow_runs/{run}/set_state", json=body).json()["status"] == "ACCEPT"
+
+
 def wait_for_approval(prefect: Prefect, run: str) -> None:
     """Suspend a run as deploy-model does."""
     schema = json.dumps(ApprovalForm.model_json_schema())

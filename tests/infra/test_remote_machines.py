@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,28 +241,82 @@ def test_it_checks_and_trains_through_the_front_door_until_it_is_shut_out(
     settings = public.settings
     s3_client(settings).upload_file(str(write_archive(PLAN, tmp_path)), "datasets", PLAN.name)
     with open_accounts(settings) as database:
-        add_account(database, "otto", UserRole.OPERATOR, STACK_OWNER)
-        key = make_token(database, Actor(name="otto"), "test", UserRole.OPERATOR, 1)
-        with public.client() as otto:
-            otto.auth = ("otto", key)
-
-            def start(flow: str, **asked: object) -> str:
-                path = f"/prefect/api/deployments/name/{flow}/gpu"
-                deployment = otto.get(path).raise_for_status().json()["id"]
-                made = otto.post(f"/prefect/api/deployments/{deployment}/create_flow_run", json=asked)
-                return str(made.raise_for_status().json()["id"])
-
-            check = start("validate-dataset", parameters={"archive": PLAN.name}, work_queue_name="checks")
-            parameters = {"model_name": "far", "archives": [PLAN.name], "base_model": "yolo11n.yaml"}
-            training = start("train-model", parameters=parameters | {"training": TRAINING})
-        for run, seconds in ((check, 180), (training, 420)):
-            state = ended(public, run, seconds)["state"]
-            assert state["type"] == "COMPLETED", state
+        # What is started by hand goes into queue `interactive`, which no worker elsewhere takes, but for admins.
+        of_queue = {"parameters": {"archive": PLAN.name}, "work_queue_name": "checks"}
+        check = _start(public, database, "ada", UserRole.ADMIN, "validate-dataset", of_queue)
+        parameters = {"model_name": "far", "archives": [PLAN.name], "base_model": "yolo11n.yaml", "training": TRAINING}
+        training = _start(public, database, "otto", UserRole.OPERATOR, "train-model", {"parameters": parameters})
+        state = ended(public, check, 180)["state"]
+        assert state["type"] == "COMPLETED", state
+        _starts_runs_for_whom_it_works(public, elsewhere, training)
+        state = ended(public, training, 420)["state"]
+        assert state["type"] == "COMPLETED", state
+        _decides_nothing(public, elsewhere, training)
         _is_ottos(settings, training)
         link = _link(public, elsewhere, f"{check}/report.html")
         assert _status(public, link) == 200
         set_disabled(database, "gpu-7", STACK_OWNER, disabled=True)
     _opens_nothing(public, elsewhere, link)
+
+
+def _start(
+    public: Public,
+    database: Database,
+    name: str,
+    role: UserRole,
+    flow: str,
+    asked: Mapping[str, object],
+) -> str:
+    """The run that a new person starts from outside."""
+    add_account(database, name, role, STACK_OWNER)
+    with public.client() as client:
+        client.auth = (name, make_token(database, Actor(name=name), "test", role, 1))
+        deployment = client.get(f"/prefect/api/deployments/name/{flow}/gpu").raise_for_status().json()["id"]
+        made = client.post(f"/prefect/api/deployments/{deployment}/create_flow_run", json=asked)
+        return str(made.raise_for_status().json()["id"])
+
+
+def _as_machine(public: Public, told: dict[str, str | None]) -> httpx.Client:
+    """Whoever has its file."""
+    client = public.client()
+    client.auth = (str(told["MLFLOW_TRACKING_USERNAME"]), str(told["MLFLOW_TRACKING_PASSWORD"]))
+    return client
+
+
+def _started(machine: httpx.Client, *tags: str) -> httpx.Response:
+    """The answer to a run that it starts, of a queue of which nobody takes any here."""
+    deployment = machine.get("/prefect/api/deployments/name/validate-dataset/gpu").raise_for_status().json()["id"]
+    asked = {"parameters": {"archive": PLAN.name}, "tags": ["started-by:boss", "role:admin", *tags]}
+    return machine.post(f"/prefect/api/deployments/{deployment}/create_flow_run", json=asked)
+
+
+def _starts_runs_for_whom_it_works(public: Public, told: dict[str, str | None], training: str) -> None:
+    def is_at_work() -> bool:
+        with prefect_api(public.settings) as api:
+            return bool(api.get(f"/flow_runs/{training}").json()["state_type"] == "RUNNING")
+
+    eventually(is_at_work, "a training at work", 120, every_s=0.5)
+    with _as_machine(public, told) as machine:
+        of_training, of_nothing = _started(machine, f"pipeline:{training}"), _started(machine)
+    assert {*of_training.json()["tags"]} == {f"pipeline:{training}", "started-by:otto", "role:operator"}
+    assert {*of_nothing.json()["tags"]} == {"started-by:?", "role:?"}
+
+
+def _decides_nothing(public: Public, told: dict[str, str | None], training: str) -> None:
+    with _as_machine(public, told) as machine:
+        assert "that is RUNNING; found COMPLETED" in _started(machine, f"pipeline:{training}").json()["error"]
+        champion = {"name": "far", "alias": "champion", "version": "1"}
+        for path, body in (
+            (f"/prefect/api/flow_runs/{training}/resume", {}),
+            ("/mlflow/api/2.0/mlflow/registered-models/alias", champion),
+            ("/mlflow/api/2.0/mlflow/registered-models/set-tag", {"name": "far", "key": "studio.owner", "value": "x"}),
+            ("/start/undeploy-model", {}),
+        ):
+            assert machine.post(path, json=body).status_code == 403, path
+    store = _store(told, "AWS", public.root)
+    for bucket in (Bucket.MODELS, Bucket.MLFLOW, Bucket.BASE_MODELS, Bucket.MEDIA):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            store.put_object(Bucket=bucket, Key="x", Body=b"x")
 
 
 def _is_ottos(settings: StackSettings, training: str) -> None:

@@ -94,7 +94,7 @@ def test_what_is_wrong_is_told_with_what_to_do(
 
 
 def test_a_token_of_a_worker_that_will_end_is_told_two_weeks_before(show: Show) -> None:
-    soon = {"studio_worker_token_end_timestamp_seconds": {("gpu-7",): time.time() + 13.5 * 24 * 3600}}
+    soon: Values = {"studio_worker_token_end_timestamp_seconds": {("gpu-7",): time.time() + 13.5 * 24 * 3600}}
     (problem,) = problems(show(WELL | soon))
     assert problem.startswith("look at it The token of worker gpu-7 ends in 13 d"), problem
 
