@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from infra.accounts.names import OWNER
+from infra.accounts.permissions import Need
 from infra.accounts.roles import UserRole
 from infra.front_page.access import page_token, person_of
 from tasks.catalogue.cursors import MAX_LIMIT
@@ -44,7 +45,7 @@ def render(
         "token": page_token(request, state.password, state.front_door_secret),
         "links": Settings().addresses,
         # Strangers see the live page alone, whose buttons are for everybody.
-        "may_act": person is None or person.role >= UserRole.OPERATOR,
+        "may_act": person is None or Need(UserRole.OPERATOR, is_of_people=True).is_met_by(person.role),
         "person": person if state.people is not None else None,
         "is_admin": person is not None and person.role >= UserRole.ADMIN,
         "owner": OWNER,
