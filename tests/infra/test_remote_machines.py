@@ -245,10 +245,10 @@ def test_it_checks_and_trains_through_the_front_door_until_it_is_shut_out(
         # What is started by hand goes into queue `interactive`, which no worker elsewhere takes, but for admins.
         of_queue = {"parameters": {"archive": PLAN.name}, "work_queue_name": "checks"}
         check = _start(public, database, "ada", UserRole.ADMIN, "validate-dataset", of_queue)
-        parameters = {"model_name": "far", "archives": [PLAN.name], "base_model": "yolo11n.yaml", "training": TRAINING}
-        training = _start(public, database, "otto", UserRole.OPERATOR, "train-model", {"parameters": parameters})
         state = ended(public, check, 180)["state"]
         assert state["type"] == "COMPLETED", state
+        parameters = {"model_name": "far", "archives": [PLAN.name], "base_model": "yolo11n.yaml", "training": TRAINING}
+        training = _start(public, database, "otto", UserRole.OPERATOR, "train-model", {"parameters": parameters})
         _starts_runs_for_whom_it_works(public, elsewhere, training)
         state = ended(public, training, 420)["state"]
         assert state["type"] == "COMPLETED", state
