@@ -188,6 +188,7 @@ def public() -> Iterator[Public]:
         environment = dict(os.environ) | worker_environment(running.settings)
         subprocess.run([sys.executable, "-m", "studio", "init", "prefect"], check=True, env=environment, cwd=ROOT)
         pause_schedules(running.settings)
+        (running.settings.state_dir / "env").touch()  # as `studio up` leaves it, by which it is known for a stack
         yield running
 
 
