@@ -9,13 +9,15 @@ import psycopg2
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from infra.command_errors import StackError
 from infra.identities import Role, secret_names
 from infra.stack_settings import HOST, METRICS_USER, REGION, USER, StackSettings
 from infra.triton import KEY_HEADER
 
 _TIMEOUT_S = 10
+_OPEN, _SHUT = {200}, {401, 403}
+_KNOWN_KEY = {"AccessDenied"}  # which may not do what it is asked with
 _UNKNOWN_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
-_REFUSED = {401, 403}
 Door = Callable[[], bool]
 
 
@@ -34,7 +36,7 @@ def doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict[str, Door
 
 
 def _web_doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict[str, Door]:
-    by_password = {"studio": ("front_page", settings.live_port, "/")}
+    by_password = {"studio": ("front_page", settings.live_port, "/health")}
     if not settings.is_elsewhere("PREFECT_API_URL"):
         by_password["prefect"] = ("prefect", settings.prefect_port, "/api/admin/version")
     if not settings.is_elsewhere("MLFLOW_TRACKING_URI"):
@@ -44,23 +46,24 @@ def _web_doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict[str,
         by_password["prometheus"] = ("prometheus", settings.prometheus_port, "/-/ready")
         by_password["alertmanager"] = ("alertmanager", settings.alertmanager_port, "/-/ready")
     found = {
-        name: _asks(f"http://{HOST}:{port}{path}", _basic(secrets[secret]))
+        name: _asks("GET", f"http://{HOST}:{port}{path}", {"Authorization": _basic(secrets[secret])})
         for name, (secret, port, path) in by_password.items()
     }
     if settings.runs_label_studio:
         address = f"http://{HOST}:{settings.label_studio_port}/api/current-user/whoami"
-        found["label-studio"] = _asks(address, f"Token {secrets['label_studio_token']}")
+        found["label-studio"] = _asks("GET", address, {"Authorization": f"Token {secrets['label_studio_token']}"})
     return found
 
 
 def store_doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict[str, Door]:
-    """Return those of the object store, one for each of its roles."""
+    """Return those of the object store, one for each of its roles whose key is among the values."""
     if settings.is_elsewhere("AWS_ENDPOINT_URL"):
         return {}
     names = {role: secret_names(role) for role in Role}
     return {
         f"object store, {role}": _opens_store(settings, secrets[key], secrets[secret])
         for role, (key, secret) in names.items()
+        if key in secrets
     }
 
 
@@ -76,8 +79,10 @@ def _database_doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict
 def _triton_doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict[str, Door]:
     if settings.is_elsewhere("TRITON_GRPC_URL") or "triton_key" not in secrets:
         return {}
+    headers = {KEY_HEADER: secrets["triton_key"]}
     return {
-        f"triton, {target.http}": _opens_triton(target.http, secrets["triton_key"]) for target in settings.local_tritons
+        f"triton, {target.http}": _asks("POST", f"http://{target.http}/v2/repository/index", headers)
+        for target in settings.local_tritons
     }
 
 
@@ -85,20 +90,13 @@ def _basic(password: str) -> str:
     return f"Basic {base64.b64encode(f'{USER}:{password}'.encode()).decode()}"
 
 
-def _asks(address: str, authorization: str) -> Door:
+def _asks(method: str, address: str, headers: Mapping[str, str]) -> Door:
     def ask() -> bool:
-        answer = httpx.get(address, headers={"Authorization": authorization}, timeout=_TIMEOUT_S, trust_env=False)
-        if answer.is_server_error:
-            answer.raise_for_status()
-        return answer.status_code not in _REFUSED
-
-    return ask
-
-
-def _opens_triton(address: str, key: str) -> Door:
-    def ask() -> bool:
-        url = f"http://{address}/v2/repository/index"
-        return httpx.post(url, headers={KEY_HEADER: key}, timeout=_TIMEOUT_S, trust_env=False).is_success
+        status = httpx.request(method, address, headers=headers, timeout=_TIMEOUT_S, trust_env=False).status_code
+        if status not in _OPEN | _SHUT:
+            expected = ", ".join(map(str, sorted(_OPEN | _SHUT)))
+            raise StackError(f"expected {address} to answer with one of {expected}, found {status}: read its log")
+        return status in _OPEN
 
     return ask
 
@@ -116,8 +114,10 @@ def _opens_store(settings: StackSettings, key: str, secret: str) -> Door:
         try:
             store.list_buckets()
         except ClientError as error:
-            # What its role may not do, is asked with a key that the store knows.
-            return error.response["Error"]["Code"] not in _UNKNOWN_KEY
+            code = error.response["Error"]["Code"]
+            if code not in _KNOWN_KEY | _UNKNOWN_KEY:
+                raise
+            return code in _KNOWN_KEY
         return True
 
     return ask
