@@ -2,8 +2,9 @@
 
 import time
 import xmlrpc.client
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,8 @@ import httpx
 from infra import publish_predict, stack, supervisord
 from infra.command_errors import StackError
 from infra.registration import POOL
+from infra.rotation import state
+from infra.rotation.state import Rotation
 from infra.services import MORE_TRITONS, s3_client, services
 from infra.stack_settings import StackSettings
 from infra.supervisord import WORKER, Service
@@ -19,8 +22,7 @@ from infra.supervisord import WORKER, Service
 Echo = Callable[[str], None]
 # Prefect comes last: a worker that still has the former password cannot open its sockets anew, which carry heartbeats.
 _WEB_SERVICES = ("mlflow", "studio", "prefect")
-_TAKEN = ("PENDING", "RUNNING")
-_MOST_RUNS = 200  # of an answer of Prefect
+_AT_ONE_TIME = 200  # the most that Prefect's server gives
 
 
 def require_ready(settings: StackSettings) -> None:
@@ -32,13 +34,12 @@ def require_ready(settings: StackSettings) -> None:
     if away := sorted(name for name, found in supervisord.states(settings).items() if found != "RUNNING"):
         raise StackError(f"Expected all services at work, found {', '.join(away)} that are not: `studio up` first.")
     ours = {each.command[each.command.index("--name") + 1] for each in services(settings) if _is_worker(each)}
-    wanted = {"workers": {"status": {"any_": ["ONLINE"]}}, "limit": _MOST_RUNS}
     with _prefect(settings) as api:
-        answer = api.post(f"work_pools/{POOL}/workers/filter", json=wanted).raise_for_status()
-    if others := sorted({worker["name"] for worker in answer.json()} - ours):
+        online = _read_all(api, f"work_pools/{POOL}/workers/filter", {"workers": {"status": {"any_": ["ONLINE"]}}})
+    if others := sorted({worker["name"] for worker in online} - ours):
         raise StackError(
-            f"Expected no workers but those of this stack, found {', '.join(others)}: they would go on with the former "
-            "keys. End them with Ctrl-C, which hands their runs over, and start them again afterwards. Prefect sees "
+            f"Expected no workers but those of this stack, found {', '.join(others)}: this cannot give them new keys, "
+            "nor hand their runs over. End them with Ctrl-C, which does, and start them again afterwards. Prefect sees "
             "only after 90 s that a worker has ended."
         )
 
@@ -51,61 +52,79 @@ def restart_web_services(settings: StackSettings, say: Echo) -> None:
             _restart(settings, by_name[name], say)
 
 
-def restart_workers(settings: StackSettings, say: Echo, keep: Callable[[list[UUID]], Iterable[UUID]]) -> None:
+def restart_workers(settings: StackSettings, rotation: Rotation, say: Echo) -> Rotation:
     """Start workers, Tritons and Label Studio anew: the last two know one key, which workers must have, too.
 
-    Args:
-        settings: The stack, with its new secrets.
-        say: Told each step.
-        keep: Remembers the runs that the workers have taken, before they are stopped; returns all that it remembers.
+    Returns the rotation, with the flow runs that the workers have handed over.
     """
     workers, servers = (
         [each for each in services(settings) if chosen(each)] for chosen in (_is_worker, _knows_one_key)
     )
     is_stale = {each.name: _is_stale(settings, each.name) for each in (*workers, *servers)}
     if not any(is_stale.values()):
-        return
+        return rotation
     began = time.monotonic()
-    taken = _taken_runs(settings)
-    handed_over = keep(taken)
-    if taken:
-        say(
-            f"  flow runs handed over: {len(taken)}; each goes on from what it has kept, a training from its last epoch"
-        )
+    # Twice: a worker takes runs until it is stopped, and from the first time on it counts which ones have crashed.
+    rotation = remember_runs(settings, rotation)
     with supervisord.connect(settings) as supervisor:
         supervisord.stop_workers(supervisor)
+    rotation = remember_runs(settings, rotation)
+    give_back(settings, rotation)
+    if count := len(rotation.handed_over):
+        say(f"  flow runs handed over: {count}; each goes on from what it has kept, a training from its last epoch")
     for server in servers:
         if is_stale[server.name]:
             _restart(settings, server, say)
     if not settings.is_elsewhere("TRITON_GRPC_URL"):
         publish_predict.ensure_served(settings, s3_client(settings))
-    _give_back(settings, handed_over)
     _start(settings, *workers)
     say(f"  no worker was there for {time.monotonic() - began:.0f} s")
+    return rotation
 
 
-def _taken_runs(settings: StackSettings) -> list[UUID]:
-    """The runs that a worker has taken."""
-    wanted = {"flow_runs": {"state": {"type": {"any_": [*_TAKEN]}}}, "limit": _MOST_RUNS}
+def remember_runs(settings: StackSettings, rotation: Rotation) -> Rotation:
+    """Write down the runs that workers have taken, and those that have crashed since this was asked first."""
+    since = rotation.workers_ended_from or datetime.now(UTC)
+    taken = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
+    crashed = {"state": {"type": {"any_": ["CRASHED"]}}, "end_time": {"after_": since.isoformat()}}
+    of_workers = {"work_pools": {"name": {"any_": [POOL]}}}
     with _prefect(settings) as api:
-        return [UUID(run["id"]) for run in api.post("flow_runs/filter", json=wanted).raise_for_status().json()]
+        found = [
+            run
+            for chosen in (taken, crashed)
+            for run in _read_all(api, "flow_runs/filter", of_workers | {"flow_runs": chosen})
+        ]
+    runs = tuple(dict.fromkeys((*rotation.handed_over, *(UUID(run["id"]) for run in found))))
+    known = {"handed_over": runs, "workers_ended_from": since}
+    return state.write(settings.state_dir, rotation.model_copy(update=known))
 
 
-def _give_back(settings: StackSettings, runs: Iterable[UUID]) -> None:
-    """Give the runs back that the workers have ended or never begun, before the next workers are there.
+def give_back(settings: StackSettings, rotation: Rotation) -> None:
+    """Give the runs back that the workers have ended or never begun, while no worker is there.
 
     Prefect's automation, which tries crashed runs again, has just been started itself and may have missed these. It
     never takes those up that had not begun: it holds them for runs with wrong parameters.
     """
     given_back = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "its worker was given new keys"}
     with _prefect(settings) as api:
-        for run in runs:
+        for run in rotation.handed_over:
             answer = api.get(f"flow_runs/{run}")
             if answer.status_code == httpx.codes.NOT_FOUND:  # somebody has deleted it
                 continue
             if answer.raise_for_status().json()["state_type"] in {"CRASHED", "PENDING"}:
                 body = {"state": given_back, "force": True}
                 api.post(f"flow_runs/{run}/set_state", json=body).raise_for_status()
+
+
+def _read_all(api: httpx.Client, path: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    """All that a filter of Prefect finds, in pages."""
+    found: list[dict[str, Any]] = []
+    while True:
+        asked = wanted | {"limit": _AT_ONE_TIME, "offset": len(found)}
+        page = api.post(path, json=asked).raise_for_status().json()
+        found += page
+        if len(page) < _AT_ONE_TIME:
+            return found
 
 
 def _is_worker(service: Service) -> bool:

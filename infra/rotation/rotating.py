@@ -12,10 +12,9 @@ Each step does what is left of it, so a rotation that was killed at any line goe
 
 import fcntl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from uuid import UUID
 
 import psycopg2
 from psycopg2 import sql
@@ -133,14 +132,7 @@ def _change_over(settings: StackSettings, rotation: Rotation, say: Echo) -> Rota
     say(f"3/6 what services read when they start has the new values, and so has {settings.state_dir / 'env'}")
     restart_web_services(settings, say)
     say("4/6 the web services have new passwords")
-
-    def keep(taken: list[UUID]) -> Iterable[UUID]:
-        nonlocal rotation
-        runs = tuple(dict.fromkeys((*rotation.handed_over, *taken)))
-        rotation = state.write(settings.state_dir, rotation.model_copy(update={"handed_over": runs}))
-        return runs
-
-    restart_workers(settings, say, keep)
+    rotation = restart_workers(settings, rotation, say)
     say("5/6 workers, Triton and Label Studio have new keys")
     return state.write(settings.state_dir, rotation.model_copy(update={"is_ending": True}))
 

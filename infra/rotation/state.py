@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from infra.command_errors import StackError
 from infra.stack_settings import StackSettings, write_private
@@ -19,14 +19,15 @@ FILE = "rotation.json"
 class Rotation(BaseModel):
     """Values by the names of the secrets; those that are kept are in neither.
 
-    `handed_over` are the flow runs that were at work when the workers were stopped. A rotation that `is_ending` takes
-    the former values no longer.
+    `handed_over` are the flow runs that were at work when the workers were stopped, which was begun at
+    `workers_ended_from`. A rotation that `is_ending` takes the former values no longer.
     """
 
     model_config = ConfigDict(frozen=True)
 
     former: Mapping[str, str]
     new: Mapping[str, str]
+    workers_ended_from: AwareDatetime | None = None
     handed_over: tuple[UUID, ...] = ()
     is_ending: bool = False
 
