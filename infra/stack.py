@@ -24,6 +24,9 @@ from tasks.storage.object_names import Bucket
 
 START_SECONDS = 180
 WELL = "well"
+CUT_SHORT = (
+    "a rotation of the keys has not ended, until when the former ones are valid, too: `studio rotate-keys` ends it"
+)
 Echo = Callable[[str], None]
 
 
@@ -271,7 +274,7 @@ def _passwords(settings: StackSettings) -> str:
     if settings.public and settings.public_tls == front_door.INTERNAL:
         lines.append(f"who comes by {settings.public_url} has to trust {front_door.root_certificate(settings)}")
     if is_under_way(settings.state_dir):
-        lines.append("a rotation of the keys was cut short: `studio rotate-keys` ends it")
+        lines.append(CUT_SHORT)
     return "\n".join(lines)
 
 

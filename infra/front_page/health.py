@@ -27,6 +27,7 @@ from tasks.orchestration import run_figures
 
 LEAST_DISK = 0.1  # share that is free; as in rules.yml
 LONGEST_WAIT_S = 1800.0
+LONGEST_STALL_S = 600.0
 _MOST_ENDED = 2000  # runs of a day that are looked at
 _PATIENT = {"training", "pipelines"}  # queues in which waiting for hours is ordinary
 
@@ -125,6 +126,14 @@ def _seen_now(figures: Figures) -> Iterable[Problem]:
         yield Problem(
             text=f"Version {version:.0f} of {model} is the champion, and Triton does not serve it. Deploy it."
         )
+    yield from _seen_on_the_machine(figures)
+    for queue, seconds in figures.by("studio_queue_oldest_wait_seconds").items():
+        if queue not in _PATIENT and seconds > LONGEST_WAIT_S:
+            waits = format_value(seconds, "s")
+            yield Problem(text=f"A run of queue {queue} is due for {waits}. Start another worker.", level="warn")
+
+
+def _seen_on_the_machine(figures: Figures) -> Iterable[Problem]:
     for place, share in _free_disk(figures).items():
         if share < LEAST_DISK:
             yield Problem(text=f"The disk of {place} has {share:.0%} left. Start clean-up, or add a disk.")
@@ -132,10 +141,13 @@ def _seen_now(figures: Figures) -> Iterable[Problem]:
     if age is not None and is_too_old:
         yield Problem(text=f"The last backup is {format_value(age, 's')} old. Take one: `studio backup FOLDER`.")
     yield from _ending_tokens(figures)
-    for queue, seconds in figures.by("studio_queue_oldest_wait_seconds").items():
-        if queue not in _PATIENT and seconds > LONGEST_WAIT_S:
-            waits = format_value(seconds, "s")
-            yield Problem(text=f"A run of queue {queue} is due for {waits}. Start another worker.", level="warn")
+    stalled = figures.one("studio_key_rotation_stalled_seconds") or 0
+    if stalled > LONGEST_STALL_S:
+        waits = format_value(stalled, "s")
+        yield Problem(
+            text=f"A rotation of the keys has not gone on for {waits}: until it ends, the former passwords and keys "
+            "open the doors, too. End it: `studio rotate-keys`."
+        )
 
 
 def _ending_tokens(figures: Figures) -> Iterable[Problem]:

@@ -17,6 +17,7 @@ from infra.metrics.activity import Activity
 from infra.metrics.backup_source import BackupSource
 from infra.metrics.certificate_source import CertificateSource
 from infra.metrics.exposition import CONTENT_TYPE, Exposition, Source
+from infra.metrics.key_source import KeySource
 from infra.metrics.live_source import LiveSource
 from infra.metrics.machine_source import MachineSource
 from infra.metrics.postgres_source import PostgresSource
@@ -48,6 +49,7 @@ def exposition(live: LiveSource, accounts: "Database | None" = None) -> Expositi
         live,
         MachineSource(_places(settings)),
         BackupSource(settings),
+        KeySource(settings),
     ]
     if database := os.environ.get(POSTGRES):
         sources.append(PostgresSource(database))

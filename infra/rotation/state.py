@@ -4,6 +4,7 @@ While its file is there, the doors of the stack take both. So nothing is refused
 learn the new values, and a rotation that was killed goes on with the same ones.
 """
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
@@ -64,6 +65,14 @@ def remove(state: Path) -> None:
 def is_under_way(state: Path) -> bool:
     """Return whether there is one."""
     return (state / FILE).exists()
+
+
+def stalled_s(state: Path) -> float:
+    """Return for how many seconds the rotation that is under way has not gone on; 0 if there is none."""
+    try:
+        return max(0.0, time.time() - (state / FILE).stat().st_mtime)
+    except FileNotFoundError:
+        return 0.0
 
 
 def accepted(settings: StackSettings) -> list[dict[str, str]]:

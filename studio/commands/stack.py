@@ -89,15 +89,19 @@ def status(as_json: AsJson = False) -> None:
     """Each service, its address and its health, and what ends or is old; exit code 1 if a service is not well."""
     from infra import stack
     from infra.backup import last_backup
+    from infra.rotation.state import is_under_way
 
     settings = stack.load_settings()
     rows = stack.describe_services(settings)
     ending = _ending_tokens(settings)
     if as_json:
         last = last_backup.read(settings)
-        print_json(
-            {"services": rows, "last_backup": last and last.model_dump(mode="json"), "ending_worker_tokens": ending}
-        )
+        known = {
+            "last_backup": last and last.model_dump(mode="json"),
+            "ending_worker_tokens": ending,
+            "rotates_keys": is_under_way(settings.state_dir),
+        }
+        print_json({"services": rows, **known})
     else:
         columns = ("service", "health", "address", "process")  # the last ones need not fit
         print_table(columns, [[row[column] for column in columns] for row in rows])
@@ -107,6 +111,8 @@ def status(as_json: AsJson = False) -> None:
             until = f"{end.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
             text = f"token of worker {name}: until {until}; `studio worker-env {name}` prints another"
             OUT.print(text, markup=False)
+        if is_under_way(settings.state_dir):
+            OUT.print(stack.CUT_SHORT, markup=False)
     if any(row["health"] not in {"well", ""} for row in rows):
         if not as_json:
             OUT.print("`studio up` starts what is down")

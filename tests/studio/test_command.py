@@ -20,6 +20,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Suspended
 
 from infra.backup import last_backup
+from infra.rotation import state as rotation
+from infra.rotation.state import Rotation
 from infra.stack_settings import StackSettings
 from studio import Studio, StudioError
 from studio.cli import app, main
@@ -355,3 +357,15 @@ def test_the_services_are_described(stack: StackSettings, studio: Command) -> No
     last = json.loads(studio("status", "--json").stdout)["last_backup"]
     assert last == {"name": "newest", "folder": "/mnt/backups", "taken": f"{taken:%Y-%m-%dT%H:%M:%S}Z"}
     assert json.loads(studio("open", "--json").stdout) == {"address": f"http://127.0.0.1:{stack.live_port}"}
+
+
+def test_keys_whose_rotation_has_not_ended_are_told(stack: StackSettings, studio: Command) -> None:
+    told = "a rotation of the keys has not ended"
+    assert told not in studio("status").stdout
+    assert json.loads(studio("status", "--json").stdout)["rotates_keys"] is False
+    rotation.write(stack.state_dir, Rotation(former={}, new={}))
+    try:
+        assert told in studio("status").stdout
+        assert json.loads(studio("status", "--json").stdout)["rotates_keys"] is True
+    finally:
+        rotation.remove(stack.state_dir)

@@ -30,6 +30,7 @@ WELL: Values = {
     "studio_last_backup_timestamp_seconds": {(): time.time() - 5 * 3600},
     "studio_backup_limit_seconds": {(): 24 * 3600},
     "studio_worker_token_end_timestamp_seconds": {("gpu-7",): time.time() + 15 * 24 * 3600},
+    "studio_key_rotation_stalled_seconds": {(): 300},
 }
 
 
@@ -82,6 +83,7 @@ def test_no_backup_and_no_limit_of_its_age_are_no_problem(show: Show, gone: str)
         ("studio_disk_free_bytes", ("state",), 5, "wrong The disk of state has 5% left"),
         ("studio_last_backup_timestamp_seconds", (), 0, "wrong The last backup is"),
         ("studio_worker_token_end_timestamp_seconds", ("gpu-7",), 0, "wrong The token of worker gpu-7 has ended"),
+        ("studio_key_rotation_stalled_seconds", (), 900, "wrong A rotation of the keys has not gone on for 15 min"),
         ("studio_queue_oldest_wait_seconds", ("serving",), 7200, "look at it A run of queue serving is due for 2 h"),
     ],
 )
