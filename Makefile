@@ -65,8 +65,8 @@ down: ## stop the local stack; its data stays in .studio
 status: setup ## each service, its address and health
 	@$(STUDIO) status
 
-rotate-keys: setup ## new values for every password and key of the stack, while it is up
-	@$(STUDIO) rotate-keys
+rotate-keys: setup ## new values for every password and key of the stack, while it is up (ELSEWHERE=1 those of machines elsewhere, too)
+	@$(STUDIO) rotate-keys $(if $(filter 1,$(ELSEWHERE)),--elsewhere)
 
 datasets: setup ## archives of the object store, with their verdicts (SEARCH= VERDICT= JSON=1)
 	@$(STUDIO) datasets $(if $(SEARCH),--search "$(SEARCH)") $(if $(VERDICT),--verdict $(VERDICT)) $(if $(JSON),--json)

@@ -16,6 +16,7 @@ from infra.environment import LINKS, page_addresses
 from infra.front_door import INTERNAL
 from infra.identities import Role
 from infra.person_keys import give_key
+from infra.rotation.remote_keys import remembered
 from infra.stack_settings import PREFECT_PATH, REGION, StackSettings
 from tasks.errors import expected_found_fix, safe_repr
 from tasks.triton_targets import TritonTarget
@@ -23,6 +24,7 @@ from tasks.triton_targets import TritonTarget
 _TOKEN = "worker-env"  # noqa: S105 - the name of the token
 
 
+@remembered
 def remote_worker_environment(
     settings: StackSettings,
     database: Database,
@@ -44,7 +46,7 @@ def remote_worker_environment(
 
     Raises:
         AccountError: The name is none, or that of an account that is no worker or is disabled.
-        StudioError: The object store is not one of this machine.
+        StudioError: The object store is not one of this machine, or its keys are being rotated.
     """
     account = find_account(database, name)
     if account is None:
@@ -73,6 +75,7 @@ def remote_worker_environment(
     }
 
 
+@remembered
 def remote_triton_environment(settings: StackSettings, name: str, target: TritonTarget, store: str) -> dict[str, str]:
     """Return the variables of a tritonserver elsewhere that serves the models of this stack; it gets another key.
 
@@ -84,7 +87,7 @@ def remote_triton_environment(settings: StackSettings, name: str, target: Triton
 
     Raises:
         AccountError: The name is none.
-        StudioError: The object store is not one of this machine.
+        StudioError: The object store is not one of this machine, or its keys are being rotated.
     """
     key = give_key(settings, require_name(name), Role.TRITON)
     return {

@@ -10,7 +10,6 @@
 Each step does what is left of it, so a rotation that was killed at any line goes on when it is started again.
 """
 
-import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -22,9 +21,10 @@ from psycopg2 import sql
 from infra import preflight, supervisord
 from infra.command_errors import StackError
 from infra.environment import apply_environment, worker_environment
+from infra.identities import Role, secret_names
 from infra.metrics import prometheus_services
 from infra.person_keys import refresh_store
-from infra.rotation import state
+from infra.rotation import remote_keys, state
 from infra.rotation.doors import Door, doors, store_doors
 from infra.rotation.replacement import put_in_place
 from infra.rotation.restarts import require_ready, restart_web_services, restart_workers
@@ -32,9 +32,7 @@ from infra.rotation.state import Rotation
 from infra.stack_settings import (
     METRICS_USER,
     POSTGRES_USERS,
-    REVIEW_TOOLS,
     SECRETS,
-    VARIABLES,
     StackSettings,
     new_secret,
 )
@@ -47,7 +45,15 @@ KEPT = {
     "front_door": f"Caddy, where requests wait meanwhile, reads its secret when it starts: {_COMMANDS}",
     "admin_password": "only the first account had it, at first: `studio users reset-password admin`",
 }
-_ELSEWHERE = "it is of a service elsewhere, whose keys are changed there"
+_OF_SERVICES = {  # what is of no use here if the service is elsewhere
+    "PREFECT_API_URL": ("prefect",),
+    "MLFLOW_TRACKING_URI": ("mlflow", "mlflow_forms"),
+    "AWS_ENDPOINT_URL": tuple(name for role in Role for name in secret_names(role)),
+    "TRITON_GRPC_URL": ("triton_key",),
+}
+_FILES = "`studio worker-env` and `studio triton-env`"
+_TOLD = f"machines elsewhere have it, in files of {_FILES}: `studio rotate-keys --elsewhere` changes it, too"
+_LATER = "the rotation that was cut short had begun without it: the same command once more changes it"
 _WAIT_S = 30.0
 
 
@@ -60,10 +66,16 @@ class Outcome:
     handed_over: list[str]
 
 
-def rotate(settings: StackSettings, say: Echo) -> Outcome:
+def rotate(settings: StackSettings, say: Echo, *, elsewhere: bool = False) -> Outcome:
     """Give every password and key of this stack a new value, but for those that only `make down` can change.
 
     Of a stack that is down, those get one.
+
+    Args:
+        settings: The stack.
+        say: Told each step.
+        elsewhere: Whether also what machines elsewhere have, from files of `worker-env` and `triton-env`, gets a new
+            value: these machines are shut out until they get new files.
 
     Raises:
         StackError: Something is not as it has to be to begin or to go on, or a door is open or shut that should not be.
@@ -76,22 +88,15 @@ def rotate(settings: StackSettings, say: Echo) -> Outcome:
         )
     if not (settings.state_dir / "secrets.json").exists():
         raise StackError(f"Expected a stack in {settings.state_dir}, found none. `studio up` makes one.")
-    with _alone(settings):
-        if supervisord.process(settings) is None:
-            return _rotate_while_down(settings, say)
-        return _rotate_while_up(settings, say)
-
-
-@contextmanager
-def _alone(settings: StackSettings) -> Iterator[None]:
-    with (settings.state_dir / "rotation.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with state.alone(settings.state_dir):
+        if supervisord.process(settings) is not None:
+            return _rotate_while_up(settings, say, elsewhere=elsewhere)
+        if elsewhere:
             raise StackError(
-                "Expected no other rotation of these keys, found one that is under way: let it end."
-            ) from None
-        yield
+                "Expected a stack that is up, of which alone the keys of machines elsewhere change; found one that is "
+                "down: `studio up`, then this again."
+            )
+        return _rotate_while_down(settings, say)
 
 
 def _rotate_while_down(settings: StackSettings, say: Echo) -> Outcome:
@@ -102,26 +107,32 @@ def _rotate_while_down(settings: StackSettings, say: Echo) -> Outcome:
     return Outcome(rotated=[*_WHILE_DOWN], kept=kept, handed_over=[])
 
 
-def _rotate_while_up(settings: StackSettings, say: Echo) -> Outcome:
+def _rotate_while_up(settings: StackSettings, say: Echo, *, elsewhere: bool) -> Outcome:
     apply_environment(worker_environment(settings), local_store=not settings.is_elsewhere("AWS_ENDPOINT_URL"))
-    kept = _kept(settings)
+    kept = kept_secrets(settings, elsewhere=elsewhere)
     rotation = state.read(settings.state_dir)
     if rotation is None:
         require_ready(settings)
         rotation = _begin(settings, kept)
         say("1/6 new values are written down")
     else:
+        kept = {name: kept.get(name, _LATER) for name in SECRETS if name not in rotation.new}
         say("1/6 goes on with the new values of the rotation that was cut short")
     if not rotation.is_ending:
         rotation = _change_over(settings, rotation, say)
     settings = _now()
     _shut_to_former(settings, rotation)
     refused, opened = _try_all(settings, rotation)
+    shut_out = sorted(_told(settings) & rotation.new.keys())
+    remote_keys.forget(settings.state_dir, rotation.new)
     state.remove(settings.state_dir)
+    if shut_out:
+        say(f"  machines elsewhere had {', '.join(shut_out)}: print their files again, by {_FILES}")
     say(f"6/6 {refused} doors refuse the former values, and {opened} open to the new ones; these are kept:")
     for name, reason in kept.items():
         say(f"  {name}: {reason}")
-    return Outcome(rotated=sorted(rotation.new), kept=kept, handed_over=[str(run) for run in rotation.handed_over])
+    rotated = [name for name in SECRETS if name in rotation.new]
+    return Outcome(rotated=rotated, kept=kept, handed_over=[str(run) for run in rotation.handed_over])
 
 
 def _change_over(settings: StackSettings, rotation: Rotation, say: Echo) -> Rotation:
@@ -142,17 +153,23 @@ def _now() -> StackSettings:
     return StackSettings.load()
 
 
-def _kept(settings: StackSettings) -> dict[str, str]:
-    """What stays as it is while this stack is up, and why."""
-    elsewhere = [name for name in VARIABLES if name not in REVIEW_TOOLS and settings.is_elsewhere(name)]
-    if settings.postgres_url:
-        elsewhere.append("STUDIO_POSTGRES_URL")
-    kept = KEPT | dict.fromkeys(elsewhere, _ELSEWHERE)
+def kept_secrets(settings: StackSettings, *, elsewhere: bool) -> dict[str, str]:
+    """Return the secrets that stay as they are while this stack is up, and why; `elsewhere` as of `rotate`."""
+    kept = dict(KEPT)
+    if not elsewhere:
+        kept |= dict.fromkeys(sorted(_told(settings)), _TOLD)
+    for variable, names in _OF_SERVICES.items():
+        if settings.is_elsewhere(variable):
+            kept |= dict.fromkeys(names, f"{variable} names a service elsewhere, whose keys are changed there")
     if not settings.runs_postgres:
         kept |= dict.fromkeys(("postgres", "metrics_postgres"), "no PostgreSQL runs here")
-    if others := preflight.other_targets(settings):
-        kept["triton_key"] = f"{', '.join(others)} has the same key, which is changed there"
     return kept
+
+
+def _told(settings: StackSettings) -> set[str]:
+    """The secrets that machines elsewhere have."""
+    of_tritons = {"triton_key"} if preflight.other_targets(settings) else set()
+    return remote_keys.read(settings.state_dir) | of_tritons
 
 
 def _begin(settings: StackSettings, kept: Mapping[str, str]) -> Rotation:

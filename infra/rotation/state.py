@@ -4,8 +4,10 @@ While its file is there, the doors of the stack take both. So nothing is refused
 learn the new values, and a rotation that was killed goes on with the same ones.
 """
 
+import fcntl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -73,6 +75,24 @@ def stalled_s(state: Path) -> float:
         return max(0.0, time.time() - (state / FILE).stat().st_mtime)
     except FileNotFoundError:
         return 0.0
+
+
+@contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """Have nobody else change the keys of a stack in the block, nor tell them to a machine elsewhere.
+
+    Raises:
+        StackError: Somebody does now.
+    """
+    with (state / "rotation.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(
+                "Expected nobody else who changes these keys or tells them to a machine elsewhere, found a command "
+                "that does: let it end, then this again."
+            ) from None
+        yield
 
 
 def accepted(settings: StackSettings) -> list[dict[str, str]]:

@@ -134,7 +134,15 @@ def _ending_tokens(settings: "StackSettings") -> dict[str, datetime]:
     return {}
 
 
-def rotate_keys(as_json: AsJson = False) -> None:
+def rotate_keys(
+    elsewhere: Annotated[
+        bool,
+        typer.Option(
+            "--elsewhere", help="Also what files of worker-env and triton-env hold; all of them are printed again then."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Give every password and key of the stack a new value while it is up; killed, it goes on when started again.
 
     Accounts, their sessions, tokens and keys of the object store stay. Of a stack that is down it changes the two that
@@ -145,7 +153,7 @@ def rotate_keys(as_json: AsJson = False) -> None:
     from infra import stack
     from infra.rotation.rotating import rotate
 
-    outcome = rotate(stack.load_settings(), (lambda _: None) if as_json else print)
+    outcome = rotate(stack.load_settings(), (lambda _: None) if as_json else print, elsewhere=elsewhere)
     if as_json:
         print_json(asdict(outcome))
 

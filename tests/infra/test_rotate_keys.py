@@ -1,6 +1,7 @@
 """`make rotate-keys` on a whole stack with a front door, while people and runs are at work (`make proof`)."""
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -11,8 +12,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -38,6 +41,7 @@ from infra.rotation import state
 from infra.rotation.doors import doors
 from infra.services import s3_client
 from infra.stack_settings import ROOT, SECRETS, VARIABLES, StackSettings
+from infra.triton import KEY_HEADER
 from tests.another_stack import another_stack, studio
 from tests.infra.accounts.populations import add_person, add_session, add_token
 from tests.infra.metrics.programs import ALERTMANAGER, PROMETHEUS
@@ -56,19 +60,22 @@ PERSON = "otto"
 PLAN = ArchivePlan(name="rotated.zip", classes=("circle", "square"), train=12, val=4, seed=1)
 EPOCHS = 110
 KEPT = {"supervisor", "front_door", "admin_password"}
+TOLD = {"triton_key"}  # to a Triton elsewhere
 KILLED_AFTER = ("1/6", "2/6", "3/6", "  mlflow", "4/6", "  triton", "5/6")
 PAUSE_S = 0.05
+CHECK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The running stack, its environment, and what a person has in their hands."""
+    """The running stack, its environment, what a person has in their hands, and what a Triton elsewhere was told."""
 
     public: Public
     environment: dict[str, str]
     token: str
     session: str
     s3_key: tuple[str, str]
+    elsewhere: dict[str, str]
 
     @property
     def settings(self) -> StackSettings:
@@ -103,7 +110,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             add_person(accounts, PERSON, UserRole.OPERATOR)
             token, session = add_token(accounts, PERSON), add_session(accounts, PERSON)
         made = give_key(settings, PERSON, UserRole.OPERATOR)
-        yield Stack(Public(settings), environment, token, session, (made.key, made.secret))
+        store = f"http://127.0.0.1:{settings.s3_port}"
+        printed = studio(environment, "triton-env", "gpu-8", "--store", store)
+        elsewhere = {name: value or "" for name, value in dotenv_values(stream=StringIO(printed)).items()}
+        yield Stack(Public(settings), environment, token, session, (made.key, made.secret), elsewhere)
 
 
 def _found(host: Any) -> Any:
@@ -176,6 +186,8 @@ def people(running: Stack, photo: bytes) -> Iterator[Asking]:
 
     store = _store(running, running.s3_key, public.settings.public_s3_url)
     store.put_object(Bucket="media", Key="constant", Body=b"1")
+    told = running.elsewhere
+    models = _store(running, (told["AWS_ACCESS_KEY_ID"], told["AWS_SECRET_ACCESS_KEY"]), told["AWS_ENDPOINT_URL"])
     with client(Cookie=f"{SESSION}={running.session}") as browser, client() as plain:
         plain.auth = auth
         yield Asking(
@@ -191,6 +203,7 @@ def people(running: Stack, photo: bytes) -> Iterator[Asking]:
                 "predict": partial(ask, plain, "POST", f"/predict/{MODEL.name}", content=photo),
                 "S3, read": lambda: _read(store),
                 "S3, write": lambda: store.put_object(Bucket="media", Key="constant", Body=b"1"),
+                "S3, a Triton elsewhere": lambda: models.list_objects_v2(Bucket="models", MaxKeys=1)["Contents"],
             }
         )
 
@@ -247,6 +260,28 @@ def start_training(running: Stack) -> str:
     return run
 
 
+@contextmanager
+def checks_begin(running: Stack) -> Iterator[list[str]]:
+    """Begin a check of the archive every few seconds in the block; yields the ids of their flow runs."""
+    made, done = list[str](), threading.Event()
+
+    def begin() -> None:
+        with person(running) as api:
+            found = api.get("/prefect/api/deployments/name/validate-dataset/gpu").raise_for_status().json()["id"]
+            while not done.wait(CHECK_EVERY_S):
+                asked = {"parameters": {"archive": PLAN.name}}
+                answer = api.post(f"/prefect/api/deployments/{found}/create_flow_run", json=asked)
+                made.append(answer.raise_for_status().json()["id"])
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    try:
+        yield made
+    finally:
+        done.set()
+        thread.join()
+
+
 def person(running: Stack) -> httpx.Client:
     verify = ssl.create_default_context(cafile=running.public.root)
     auth = (PERSON, running.token)
@@ -267,9 +302,9 @@ def read_run(running: Stack, run: str) -> Any:
 # ---- the rotation ---------------------------------------------------------------------------------------------------
 
 
-def rotate(running: Stack, kill_after: str | None = None) -> list[str]:
+def rotate(running: Stack, *options: str, kill_after: str | None = None) -> list[str]:
     """Start it, and return what it says; killed as soon as it has said `kill_after`."""
-    command = [sys.executable, "-m", "studio", "rotate-keys"]
+    command = [sys.executable, "-m", "studio", "rotate-keys", *options]
     environment = running.environment | {"PYTHONUNBUFFERED": "1"}
     said = []
     with subprocess.Popen(
@@ -286,12 +321,12 @@ def rotate(running: Stack, kill_after: str | None = None) -> list[str]:
     return said
 
 
-def require_changed(running: Stack, before: Mapping[str, str]) -> None:
+def require_changed(running: Stack, before: Mapping[str, str], kept: set[str] = KEPT) -> None:
     """Each secret but those that are kept has another value; the former ones open no door, the new ones each."""
     settings = running.settings
-    assert {name for name in SECRETS if settings.secrets[name] == before[name]} == KEPT
+    assert {name for name in SECRETS if settings.secrets[name] == before[name]} == kept
     assert state.read(settings.state_dir) is None
-    former = {"postgres_user": "postgres", **before}
+    former = {"postgres_user": "postgres", **{name: before[name] for name in before if name not in kept}}
     now = {"postgres_user": "postgres", **settings.secrets}
     assert {name for name, door in doors(settings, former).items() if door()} == set()
     assert [name for name, door in doors(settings, now).items() if not door()] == []
@@ -301,11 +336,11 @@ def require_changed(running: Stack, before: Mapping[str, str]) -> None:
         psycopg2.connect(
             f"postgresql://{former['postgres_user']}:{former['postgres']}@127.0.0.1:{settings.postgres_port}/mlflow"
         )
-    kept = dotenv_values(settings.state_dir / "env")
-    assert kept["PREFECT_API_AUTH_STRING"] == f"studio:{now['prefect']}"
-    environment = {name: value for name, value in kept.items() if value}
+    written = dotenv_values(settings.state_dir / "env")
+    assert written["PREFECT_API_AUTH_STRING"] == f"studio:{now['prefect']}"
+    environment = {name: value for name, value in written.items() if value}
     assert httpx.post(api, auth=tuple(environment["PREFECT_API_AUTH_STRING"].split(":")), json={}).is_success  # type: ignore[arg-type]
-    left = [path for path in settings.state_dir.rglob("*") if path.is_file() and _holds_any(path, before)]
+    left = [path for path in settings.state_dir.rglob("*") if path.is_file() and _holds_any(path, former)]
     assert left == []
 
 
@@ -317,15 +352,21 @@ def _holds_any(path: Path, secrets: Mapping[str, str]) -> bool:
     if {"postgres", "s3", "scratch", "triton"} & {*path.parts} or path.stat().st_size > 1 << 24:
         return False
     content = path.read_bytes()
-    kept = {*KEPT, "postgres_user", *(secret_names(role)[0] for role in Role)}
-    return any(value.encode() in content for name, value in secrets.items() if name not in kept)
+    names = {"postgres_user", *(secret_names(role)[0] for role in Role)}
+    return any(value.encode() in content for name, value in secrets.items() if name not in names)
+
+
+def loads_models(running: Stack) -> bool:
+    """Whether the load API of the Tritons takes the key that one elsewhere was told."""
+    address = f"http://127.0.0.1:{running.settings.triton_http_port}/v2/repository/index"
+    return httpx.post(address, headers={KEY_HEADER: running.elsewhere["STUDIO_TRITON_KEY"]}).status_code == 200
 
 
 def test_every_key_changes_and_nobody_loses_a_request(running: Stack, people: Asking) -> None:
     before, run = dict(running.settings.secrets), start_training(running)
     machine = on_the_machine(running)
     began = time.monotonic()
-    with people, machine:
+    with people, machine, checks_begin(running) as checks:
         time.sleep(3)
         said = rotate(running)
         took = time.monotonic() - began - 3
@@ -336,11 +377,17 @@ def test_every_key_changes_and_nobody_loses_a_request(running: Stack, people: As
     machine.tell()
     assert people.failed == []
     assert min(people.counts.values()) > 10
-    require_changed(running, before)
-    assert [line for line in said if "flow runs handed over: 1" in line]
+    require_changed(running, before, KEPT | TOLD)
+    assert [line for line in said if line.startswith("  triton_key: machines elsewhere have it")]
+    assert loads_models(running)
+    (handed_over,) = (int(found[1]) for line in said if (found := re.match(r"  flow runs handed over: (\d+)", line)))
+    assert handed_over >= 1
     values = [each[name] for each in (before, running.settings.secrets) for name in SECRETS]
     assert not [line for line in said if any(value in line for value in values)]
     kept_at = epochs_kept(running, run)
+    for check in checks:
+        eventually(lambda: read_run(running, check)["state_type"] == "COMPLETED", "a check", 300, every_s=1)  # noqa: B023
+    print(f"flow runs: {handed_over} handed over; all {len(checks)} checks that began meanwhile have ended well")
     eventually(lambda: read_run(running, run)["state_type"] == "COMPLETED", "the training", 900, every_s=2)
     assert read_run(running, run)["run_count"] == 2
     epochs = epochs_of_its_one_training(running, run)
@@ -372,13 +419,15 @@ def test_killed_after_each_step_it_goes_on_and_ends_right(running: Stack, people
     before = dict(running.settings.secrets)
     with people:
         for line in KILLED_AFTER:
-            said = rotate(running, line)
+            said = rotate(running, "--elsewhere", kill_after=line)
             assert line == "1/6" or "goes on with the new values" in said[0]
             assert state.is_under_way(running.settings.state_dir)
-        rotate(running)
+        said = rotate(running, "--elsewhere")
     people.tell()
     assert people.failed == []
     require_changed(running, before)
+    assert [line for line in said if "machines elsewhere had triton_key: print their files again" in line]
+    assert not loads_models(running)
 
 
 def test_a_worker_that_would_keep_the_former_keys_is_named(running: Stack) -> None:
@@ -400,7 +449,7 @@ def test_a_worker_that_would_keep_the_former_keys_is_named(running: Stack) -> No
         )
         worker.terminate()
     assert refused.returncode == 1
-    assert "they would go on with the former keys" in refused.stderr
+    assert "this cannot give them new keys" in refused.stderr
     assert running.settings.secrets == before
 
 
