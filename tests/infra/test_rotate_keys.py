@@ -53,7 +53,7 @@ from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.heavy,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(2400),
     pytest.mark.skipif(shutil.which(program()) is None, reason="Caddy is not installed"),
 ]
 PERSON = "otto"
@@ -388,7 +388,7 @@ def test_every_key_changes_and_nobody_loses_a_request(running: Stack, people: As
     for check in checks:
         eventually(lambda: read_run(running, check)["state_type"] == "COMPLETED", "a check", 300, every_s=1)  # noqa: B023
     print(f"flow runs: {handed_over} handed over; all {len(checks)} checks that began meanwhile have ended well")
-    eventually(lambda: read_run(running, run)["state_type"] == "COMPLETED", "the training", 900, every_s=2)
+    eventually(lambda: read_run(running, run)["state_type"] == "COMPLETED", "the training", 1500, every_s=2)
     assert read_run(running, run)["run_count"] == 2
     epochs = epochs_of_its_one_training(running, run)
     between = [after - before for before, after in pairwise(epochs)]
