@@ -107,12 +107,17 @@ def test_an_image_takes_pinned_packages_runs_as_nobody_and_tells_its_health(path
     assert syncs
     assert all("--require-hashes" in line for line in syncs)
     assert not re.search(r"pip install(?!.*--require-hashes)", text)
-    last = text.rpartition("\nFROM ")[2]
-    assert "\nUSER 10001:10001\n" in last
-    assert "\nHEALTHCHECK " in last
-    assert re.search(r'\nENTRYPOINT \["/usr/bin/tini", "--", ', last)
-    (default,) = re.findall(r'\nCMD \["(.+?)"\]', last)
-    assert default in container.PROGRAMS
+    stages = text.split("\nFROM ")[1:]
+    images = [stage for stage in stages if "\nCMD [" in stage]
+    assert images[-1] == stages[-1]
+    for image in images:
+        assert "\nUSER 10001:10001\n" in image
+        assert "\nHEALTHCHECK " in image
+        (default,) = re.findall(r'\nCMD \["(.+?)"\]', image)
+        assert default in container.PROGRAMS
+    assert re.findall(r"\nENTRYPOINT (.*)", text) == [
+        '["/usr/bin/tini", "--", "/opt/studio/.venv/bin/python", "-m", "infra.container"]'
+    ]
 
 
 def test_each_variable_of_the_file_is_in_the_example_and_the_reverse() -> None:
@@ -421,6 +426,7 @@ def test_images_of_others_are_of_one_version_and_have_no_privilege() -> None:
             assert each["read_only"] is True
             assert each["cap_drop"] == ["ALL"]
             assert each.get("cap_add", []) == (["DAC_READ_SEARCH"] if name == "fluent-bit" else [])
+        assert ("healthcheck" in each) == (name != "fluent-bit")  # there is no program in its image but itself
 
 
 def test_the_logs_are_reached_by_grafana_alone() -> None:
