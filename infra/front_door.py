@@ -4,7 +4,6 @@ Nothing else of the stack listens beyond 127.0.0.1, and this only after `make up
 the object store, which are signed, is asked of the front page: who is it from, and may they do this?
 """
 
-import datetime as dt
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from cryptography import x509
 
 from infra.command_errors import StackError
 from infra.environment import inherited_environment
-from infra.stack_settings import HOST, ROOT, StackSettings
+from infra.stack_settings import ROOT, StackSettings
 from infra.supervisord import Service, bin_path
 
 CADDYFILE = ROOT / "infra" / "caddy" / "Caddyfile"
@@ -105,14 +104,12 @@ def root_certificate(settings: StackSettings) -> Path:
     return _folder(settings) / "store" / "pki" / "authorities" / "local" / "root.crt"
 
 
-def certificate_end(settings: StackSettings) -> dt.datetime:
-    """Return when the certificate ends that browsers get; Caddy's own authority renews all but its root.
+def read_certificate(settings: StackSettings) -> x509.Certificate:
+    """Return the certificate that browsers get.
 
     Raises:
-        OSError: The front door does not answer, or its authority has no certificate yet.
+        OSError: The front door does not answer.
     """
-    if settings.public_tls == INTERNAL:
-        return x509.load_pem_x509_certificate(root_certificate(settings).read_bytes()).not_valid_after_utc
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is only looked at
     address = _reached_at(settings).strip("[]"), settings.public_port
@@ -120,7 +117,7 @@ def certificate_end(settings: StackSettings) -> dt.datetime:
         socket.create_connection(address, timeout=3) as plain,
         context.wrap_socket(plain, server_hostname=settings.public_host) as secured,
     ):
-        return x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"").not_valid_after_utc
+        return x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
 
 
 def check(settings: StackSettings) -> None:
@@ -137,10 +134,10 @@ def check(settings: StackSettings) -> None:
 
 
 def _reached_at(settings: StackSettings) -> str:
-    """An address of this machine at which Caddy listens."""
+    """An address at which Caddy is reached: of this machine, or of its container."""
     first = (settings.public_bind.split() or [""])[0]
     if first in {"", "0.0.0.0", "::"}:  # noqa: S104
-        return HOST
+        return settings.host_of("front-door")
     return f"[{first}]" if ":" in first else first
 
 
