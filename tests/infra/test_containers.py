@@ -22,7 +22,8 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from infra import container, front_door, preflight, services
+from infra import container, front_door, layout, preflight, services
+from infra.backup import databases
 from infra.command_errors import StackError
 from infra.identities import Role, secret_names
 from infra.initialization import OPTIONAL, make_secrets
@@ -67,11 +68,11 @@ def be_in_compose(
         monkeypatch.delenv(part, raising=False)
 
 
-def prepared(name: str) -> Service:
+def prepared(name: str, *arguments: str) -> Service:
     """The service that a container would become; it sets variables of its process, and these tests go on in it."""
     before = dict(os.environ)
     try:
-        return container.prepare(name)
+        return container.prepare(name, arguments)
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -384,6 +385,33 @@ def test_the_front_page_opens_no_database_but_that_of_accounts(in_compose: Path)
         f"postgresql://studio_metrics:{secrets['metrics_postgres']}@postgres:5432/prefect"
     )
     assert secrets["postgres"] not in " ".join(environment.values())
+
+
+def test_a_backup_is_of_the_release_of_the_image(in_compose: Path) -> None:
+    """Which made the databases, and of which no file of a new volume tells."""
+    service = prepared("backup", "--keep", "7")
+    assert service.command[2:] == ["studio", "backup", container.BACKUPS, "--keep", "7"]
+    assert layout.read(StackSettings(state_dir=in_compose)) == layout.present()
+
+
+def test_the_page_and_the_backup_share_where_the_last_one_is_written_down() -> None:
+    state, backups = "studio:/var/lib/studio", f"${{STUDIO_BACKUPS:-/mnt/backups}}:{container.BACKUPS}"
+    assert SERVICES["studio"]["volumes"] == [state]
+    assert SERVICES["backup"]["volumes"] == [state, backups]
+    # What a restore writes into its state folder has the password of the database.
+    assert SERVICES["restore"]["volumes"] == [f"{backups}:ro"]
+
+
+def test_databases_are_ours_if_the_container_of_their_service_is(
+    in_compose: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere() -> set[str]:
+        settings = StackSettings(state_dir=in_compose)
+        return {name for name in ("prefect", "mlflow", "studio") if databases.is_elsewhere(settings, name)}
+
+    assert elsewhere() == set()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
+    assert elsewhere() == {"mlflow"}
 
 
 @needs_promtool
