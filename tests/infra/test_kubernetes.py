@@ -37,7 +37,9 @@ from tasks.settings import Settings
 from tests.clients import prefect_api
 
 FOLDER = ROOT / "infra" / "kubernetes"
-OVERLAYS = ["base", "overlays/small", "overlays/gpu"]
+WHOLE = ["base", "overlays/small", "overlays/gpu"]
+RESTORE = "overlays/restore"
+OVERLAYS = [*WHOLE, RESTORE]
 VERSION = "1.35"
 OF_OPERATORS = {"Cluster", "ScaledObject"}  # Kubernetes' own schemas do not know them
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -51,9 +53,10 @@ RESOURCES = {
         "ConfigMap": "configmaps",
         "Service": "services",
         "ServiceAccount": "serviceaccounts",
+        "PersistentVolumeClaim": "persistentvolumeclaims",
     },
     "apps/v1": {"Deployment": "deployments", "StatefulSet": "statefulsets"},
-    "batch/v1": {"Job": "jobs"},
+    "batch/v1": {"CronJob": "cronjobs", "Job": "jobs"},
     "keda.sh/v1alpha1": {"ScaledObject": "scaledobjects"},
     "networking.k8s.io/v1": {"NetworkPolicy": "networkpolicies"},
     "policy/v1": {"PodDisruptionBudget": "poddisruptionbudgets"},
@@ -83,7 +86,12 @@ def of_kind(overlay: str, *kinds: str) -> dict[str, dict[str, Any]]:
 def pods(overlay: str) -> dict[str, dict[str, Any]]:
     """What each pod is made from, by the name of what makes it."""
     made = of_kind(overlay, "Deployment", "StatefulSet", "Job")
-    return {name: each["spec"]["template"] for name, each in made.items()} | {"flow-run": job()["spec"]["template"]}
+    each_night = of_kind(overlay, "CronJob")
+    return {
+        **{name: each["spec"]["template"] for name, each in made.items()},
+        **{name: each["spec"]["jobTemplate"]["spec"]["template"] for name, each in each_night.items()},
+        "flow-run": job()["spec"]["template"],
+    }
 
 
 def job(**variables: Any) -> dict[str, Any]:
@@ -173,7 +181,7 @@ def empty_cluster() -> Iterator[str]:
 
 @pytest.mark.slow
 @needs_kubectl
-@pytest.mark.parametrize("overlay", ["overlays/small", "overlays/gpu"])
+@pytest.mark.parametrize("overlay", OVERLAYS[1:])
 def test_kubectl_would_make_each_manifest(overlay: str, empty_cluster: str, tmp_path: Path) -> None:
     """Of the kind and the version that it has, in our namespace; its fields are those of the test above."""
     command = ["kubectl", f"--server={empty_cluster}", "apply", "--dry-run=client", "--validate=false", "--output=json"]
@@ -338,7 +346,7 @@ def test_each_pod_of_ours_runs_a_program_with_just_its_secrets(overlay: str) -> 
         (container,) = template["spec"]["containers"]
         if name in {"worker", "postgres"}:  # images of others
             continue
-        (program,) = container["args"]
+        program = container["args"][0]
         (volume,) = [each for each in template["spec"]["volumes"] if each["name"] == "secrets"]
         given = [item["key"] for item in volume["secret"]["items"]]
         assert all(item["key"] == item["path"] for item in volume["secret"]["items"])
@@ -372,7 +380,7 @@ def test_each_setting_is_read_by_a_program(overlay: str) -> None:
 
 
 @needs_kubectl
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", WHOLE)
 def test_nothing_is_open_unless_a_policy_says_so(overlay: str) -> None:
     """Each client may reach just the services whose addresses it needs, and these take no others."""
     policies = of_kind(overlay, "NetworkPolicy")
@@ -415,8 +423,16 @@ def test_the_role_of_the_worker_is_of_its_namespace_and_names_what_it_may() -> N
 
 
 @needs_kubectl
+def test_a_restore_runs_beside_the_stores_alone_which_stay_as_they_are() -> None:
+    """What is applied after it finds its own stores, and the volume of backups."""
+    assert pods(RESTORE).keys() == {"postgres", "object-store", "restore", "flow-run"}
+    kept = ("StatefulSet", "PersistentVolumeClaim", "ConfigMap")
+    assert of_kind(RESTORE, *kept) == of_kind("overlays/small", *kept)
+
+
+@needs_kubectl
 def test_a_service_names_the_ports_of_its_pods() -> None:
-    for overlay in OVERLAYS:
+    for overlay in WHOLE:
         templates = {
             template["metadata"]["labels"]["app.kubernetes.io/component"]: template
             for template in pods(overlay).values()
