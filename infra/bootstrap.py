@@ -44,6 +44,19 @@ def ensure_databases(settings: StackSettings) -> None:
             if settings.public and settings.is_container:
                 _ensure_user(cursor, ACCOUNTS_USER, settings.secrets["accounts_postgres"])
                 cursor.execute(f"ALTER DATABASE studio OWNER TO {ACCOUNTS_USER}")
+                _own_accounts(settings)
+
+
+def _own_accounts(settings: StackSettings) -> None:
+    """Give the tables of accounts that a backup has brought back to their user."""
+    with (
+        contextlib.closing(psycopg2.connect(settings.database_url + "/studio", connect_timeout=5)) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        for (table,) in cursor.fetchall():
+            cursor.execute(f"ALTER TABLE {table} OWNER TO {ACCOUNTS_USER}")
 
 
 def _ensure_user(cursor: psycopg2.extensions.cursor, name: str, password: str, limits: str = "") -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from infra import front_door, services, stack
+from infra import front_door, layout, services, stack
 from infra.command_errors import StackError
 from infra.environment import inherited_environment, scratch, worker_environment
 from infra.identities import Role, secret_names
@@ -23,7 +23,8 @@ from infra.temporary import fresh_folder, make_temporary_folder
 DRAIN_S = "20"  # with what ending takes it is less than the 60 s that compose gives
 _CLIENT = ("prefect", "mlflow", "triton_key")  # what opens the other services
 _PAGE = ("front_door", "accounts_postgres", "metrics", "metrics_postgres", "prometheus")
-_WATCHING = ("prometheus", "alertmanager", "alert-sender")
+_WORKER = (*_CLIENT, "label_studio_token")
+BACKUPS = "/mnt/backups"  # as a container has them
 # What a profile of the compose file adds, by the setting that each service has to know it by.
 _PARTS = {"public": "STUDIO_PUBLIC", "metrics": "STUDIO_METRICS"}
 
@@ -33,6 +34,7 @@ class Program:
     """A service, its role in S3, the secrets without which nobody could use it, and those that it may have besides.
 
     `parts` are secrets of what profiles of the compose file add, a front door and metrics: a cluster has its own.
+    `prepare` makes what the service expects to find.
     """
 
     make: Callable[[StackSettings], Service]
@@ -40,6 +42,8 @@ class Program:
     takes: tuple[str, ...] = ()
     role: Role | None = None
     parts: tuple[str, ...] = ()
+    prepare: Callable[[StackSettings], object] = lambda _: None
+    takes_arguments: bool = False
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -61,13 +65,17 @@ def _flow_run(settings: StackSettings) -> Service:
     return replace(services.worker(settings), name="flow-run", command=[bin_path("prefect"), "flow-run", "execute"])
 
 
-def _initialization(what: str) -> Callable[[StackSettings], Service]:
+def _command(*words: str) -> Callable[[StackSettings], Service]:
+    """A command of `studio` that ends by itself."""
+
     def make(settings: StackSettings) -> Service:
         secrets = {name: os.environ[name] for name in ("STUDIO_POSTGRES_URL", "STUDIO_NOTIFY") if name in os.environ}
-        return replace(
-            services.worker(settings),
-            name=f"init-{what}",
-            command=[sys.executable, "-m", "studio", "init", what],
+        return Service(
+            name="-".join(words),
+            address="",
+            command=[sys.executable, "-m", "studio", *words],
+            ports={},
+            check=lambda: None,
             environment=inherited_environment(settings) | worker_environment(settings) | secrets,
         )
 
@@ -94,17 +102,19 @@ def _draining(worker: Service) -> Service:
     return replace(worker, command=[*worker.command, "--drain", DRAIN_S])
 
 
-def _users(settings: StackSettings) -> Service:
-    """The command `studio users`, whose arguments are those of the container."""
-    address = {"STUDIO_POSTGRES_URL": os.environ["STUDIO_POSTGRES_URL"]} if "STUDIO_POSTGRES_URL" in os.environ else {}
-    return Service(
-        name="users",
-        address="",
-        command=[sys.executable, "-m", "studio", "users"],
-        ports={},
-        check=lambda: None,
-        environment=inherited_environment(settings) | address,
-    )
+def _prepare_scratch(settings: StackSettings) -> None:
+    fresh_folder(scratch(settings))  # of runs that were killed
+
+
+def _prepare_front_door(settings: StackSettings) -> None:
+    if not settings.public:
+        raise StackError("expected `public` in COMPOSE_PROFILES of infra/.env, by which all services know of it")
+    front_door.require_front_door(settings)
+    front_door.prepare_front_door(settings)
+
+
+def _prepare_backup(settings: StackSettings) -> None:
+    layout.write(settings, layout.present())  # the images that run are those of a release
 
 
 PROGRAMS: Mapping[str, Program] = {
@@ -112,26 +122,48 @@ PROGRAMS: Mapping[str, Program] = {
     "mlflow": Program(
         services.mlflow_server, ("mlflow", "mlflow_forms"), ("postgres",), Role.MLFLOW, parts=("front_door",)
     ),
-    "object-store": Program(services.object_store, tuple(name for role in Role for name in secret_names(role))),
+    "object-store": Program(
+        services.object_store,
+        tuple(name for role in Role for name in secret_names(role)),
+        prepare=services.prepare_object_store,
+    ),
     "triton": Program(services.triton, ("triton_key",), (), Role.TRITON),
     "studio": Program(services.front_page, ("front_page",), (*_CLIENT, "s3_events_secret"), Role.PAGE, parts=_PAGE),
-    "front-door": Program(front_door.front_door, ("front_door",)),
-    "users": Program(_users, ("accounts_postgres",)),
-    "prometheus": Program(prometheus_services.prometheus, ("prometheus", "metrics"), ("alertmanager", "prefect")),
-    "alertmanager": Program(prometheus_services.alertmanager, ("alertmanager", "alert_sender")),
-    "alert-sender": Program(prometheus_services.alert_sender, ("alert_sender",), ("notify",)),
-    "worker": Program(_worker, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
-    "training-worker": Program(_training_worker, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
-    "flow-run": Program(_flow_run, (), (*_CLIENT, "label_studio_token"), Role.WORKER),
+    "front-door": Program(front_door.front_door, ("front_door",), prepare=_prepare_front_door),
+    "prometheus": Program(
+        prometheus_services.prometheus,
+        ("prometheus", "metrics"),
+        ("alertmanager", "prefect"),
+        prepare=prometheus_services.write_files,
+    ),
+    "alertmanager": Program(
+        prometheus_services.alertmanager, ("alertmanager", "alert_sender"), prepare=prometheus_services.write_files
+    ),
+    "alert-sender": Program(
+        prometheus_services.alert_sender, ("alert_sender",), ("notify",), prepare=prometheus_services.write_files
+    ),
+    "worker": Program(_worker, (), _WORKER, Role.WORKER, prepare=_prepare_scratch),
+    "training-worker": Program(_training_worker, (), _WORKER, Role.WORKER, prepare=_prepare_scratch),
+    "flow-run": Program(_flow_run, (), _WORKER, Role.WORKER, prepare=_prepare_scratch),
     "label-studio": Program(services.label_studio, ("label_studio_password", "label_studio_token")),
     "init-stores": Program(
-        _initialization("stores"),
+        _command("init", "stores"),
         (),
         ("postgres",),
         Role.ADMIN,
         parts=("admin_password", "accounts_postgres", "metrics_postgres"),
     ),
-    "init-prefect": Program(_initialization("prefect"), (), ("prefect", "notify")),
+    "init-prefect": Program(_command("init", "prefect"), (), ("prefect", "notify")),
+    "users": Program(_command("users"), ("accounts_postgres",), takes_arguments=True),
+    "backup": Program(
+        _command("backup", BACKUPS),
+        ("postgres", "prefect"),
+        (),
+        Role.ADMIN,
+        prepare=_prepare_backup,
+        takes_arguments=True,
+    ),
+    "restore": Program(_command("restore", BACKUPS), ("postgres",), (), Role.ADMIN, takes_arguments=True),
 }
 
 
@@ -183,7 +215,7 @@ def prepare(name: str, arguments: Sequence[str] = ()) -> Service:
     program = PROGRAMS.get(name)
     if program is None:
         raise StackError(f"expected one of {', '.join(PROGRAMS)}, found {name!r}")
-    if arguments and name != "users":
+    if arguments and not program.takes_arguments:
         raise StackError(f"expected no arguments, found {' '.join(arguments)!r}: name the service alone")
     folder = StackSettings.load().secrets_dir
     if folder is None or not folder.is_dir():
@@ -195,23 +227,9 @@ def prepare(name: str, arguments: Sequence[str] = ()) -> Service:
     settings = StackSettings.load()
     stack.keep_private(settings.state_dir)
     make_temporary_folder(settings)
-    if name in {"worker", "training-worker", "flow-run"}:
-        fresh_folder(scratch(settings))  # of runs that were killed
-    if name == "object-store":
-        services.prepare_object_store(settings)
-    if name == "front-door":
-        _prepare_front_door(settings)
-    if name in _WATCHING:
-        prometheus_services.write_files(settings)
+    program.prepare(settings)
     service = program.make(settings)
     return replace(service, command=[*service.command, *arguments])
-
-
-def _prepare_front_door(settings: StackSettings) -> None:
-    if not settings.public:
-        raise StackError("expected `public` in COMPOSE_PROFILES of infra/.env, by which all services know of it")
-    front_door.require_front_door(settings)
-    front_door.prepare_front_door(settings)
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ Nothing else of the stack listens beyond 127.0.0.1, and this only after `make up
 the object store, which are signed, is asked of the front page: who is it from, and may they do this?
 """
 
-import datetime as dt
 import json
 import os
 import re
@@ -16,16 +15,13 @@ from pathlib import Path
 import httpx
 from cryptography import x509
 
-from infra.accounts import cookies
-from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, SECRET_HEADER, SOCKET_HEADER
 from infra.command_errors import StackError
 from infra.environment import inherited_environment
-from infra.stack_settings import HOST, StackSettings, write_private
+from infra.stack_settings import ROOT, StackSettings
 from infra.supervisord import Service, bin_path
-from tasks.log_lines import RUN_HEADER
 
+CADDYFILE = ROOT / "infra" / "caddy" / "Caddyfile"
 INTERNAL, ACME = "internal", "acme"
-RESTART_S = 60  # for which a request waits for a service that is away
 _NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _QUOTED = re.compile(r'[^"`{}\\\x00-\x1f]+')  # what may stand between quotes in Caddy's file
 
@@ -35,12 +31,13 @@ def front_door(settings: StackSettings) -> Service:
     return Service(
         name="front-door",
         address=settings.public_url,
-        command=[program(), "run", "--config", str(_file(settings)), "--adapter", "caddyfile"],
+        command=[program(), "run", "--config", str(CADDYFILE), "--adapter", "caddyfile"],
         ports=_ports(settings),
         check=lambda: check(settings),
-        # It keeps what it was given there; it has no key of any service.
+        # It has no key of any service.
         environment=inherited_environment(settings)
-        | {"XDG_DATA_HOME": str(_folder(settings)), "XDG_CONFIG_HOME": str(_folder(settings))},
+        | {"XDG_DATA_HOME": str(_folder(settings)), "XDG_CONFIG_HOME": str(_folder(settings))}
+        | _variables(settings),
         stop_seconds=5,
     )
 
@@ -97,11 +94,9 @@ def require_front_door(settings: StackSettings) -> None:
 
 
 def prepare_front_door(settings: StackSettings) -> None:
-    """Write Caddy's file, if it is asked for. It holds the secret of the front door: its owner alone reads it."""
-    if not settings.public:
-        return
-    _folder(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(_file(settings), caddyfile(settings))
+    """Make the folder in which Caddy keeps its certificates and their keys, if it is asked for."""
+    if settings.public:
+        _folder(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def root_certificate(settings: StackSettings) -> Path:
@@ -109,14 +104,12 @@ def root_certificate(settings: StackSettings) -> Path:
     return _folder(settings) / "store" / "pki" / "authorities" / "local" / "root.crt"
 
 
-def certificate_end(settings: StackSettings) -> dt.datetime:
-    """Return when the certificate ends that browsers get; Caddy's own authority renews all but its root.
+def read_certificate(settings: StackSettings) -> x509.Certificate:
+    """Return the certificate that browsers get.
 
     Raises:
-        OSError: The front door does not answer, or its authority has no certificate yet.
+        OSError: The front door does not answer.
     """
-    if settings.public_tls == INTERNAL:
-        return x509.load_pem_x509_certificate(root_certificate(settings).read_bytes()).not_valid_after_utc
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is only looked at
     address = _reached_at(settings).strip("[]"), settings.public_port
@@ -124,7 +117,7 @@ def certificate_end(settings: StackSettings) -> dt.datetime:
         socket.create_connection(address, timeout=3) as plain,
         context.wrap_socket(plain, server_hostname=settings.public_host) as secured,
     ):
-        return x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"").not_valid_after_utc
+        return x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
 
 
 def check(settings: StackSettings) -> None:
@@ -141,10 +134,10 @@ def check(settings: StackSettings) -> None:
 
 
 def _reached_at(settings: StackSettings) -> str:
-    """An address of this machine at which Caddy listens."""
+    """An address at which Caddy is reached: of this machine, or of its container."""
     first = (settings.public_bind.split() or [""])[0]
     if first in {"", "0.0.0.0", "::"}:  # noqa: S104
-        return HOST
+        return settings.host_of("front-door")
     return f"[{first}]" if ":" in first else first
 
 
@@ -152,212 +145,30 @@ def _folder(settings: StackSettings) -> Path:
     return settings.state_dir / "front-door"
 
 
-def _file(settings: StackSettings) -> Path:
-    return _folder(settings) / "Caddyfile"
-
-
-def caddyfile(settings: StackSettings) -> str:
-    """Return Caddy's configuration.
-
-    What a client sends under the names of the front door is taken off first, in every branch. A service gets a Host of
-    its own and no Origin: whether a foreign page asks is decided by the front page, which sees both. In a `route`, and
-    nowhere else, Caddy keeps the order of lines: the front page is asked before the path is changed.
-    """
-    host, port = settings.public_host, settings.public_port
-    page = f"{settings.host_of('studio')}:{settings.live_port}"
-    prefect = f"{settings.host_of('prefect')}:{settings.prefect_port}"
-    mlflow = f"{settings.host_of('mlflow')}:{settings.mlflow_port}"
-    return f"""\
-{{
-	admin off
-	persist_config off
-	skip_install_trust
-	storage file_system {_quoted(_folder(settings) / "store")}
-	auto_https disable_redirects
-	default_sni {host}
-{_bind(settings)}	https_port {port}
-	grace_period 3s
-	log {{
-		output stderr
-		level WARN
-	}}
-	servers {{
-		protocols h1 h2
-		strict_sni_host on
-		timeouts {{
-			read_header 15s
-			idle 2m
-		}}
-	}}
-}}
-
-(clean) {{
-	request_header -{SECRET_HEADER}
-	request_header -{NAME_HEADER}
-	request_header -{ROLE_HEADER}
-	request_header -{SOCKET_HEADER}
-	request_header -{RUN_HEADER}
-	request_header -X-Forwarded-*
-	request_header -Forwarded
-	request_header -X-Real-IP
-	request_header X-Request-Id {{http.request.uuid}}
-}}
-
-# While a service restarts, requests wait for it. What it has begun to answer is not asked again, unless it only reads.
-(patient) {{
-	lb_try_duration {RESTART_S}s
-	lb_try_interval 100ms
-}}
-
-(asked) {{
-	forward_auth {page} {{
-		import patient
-		uri {CHECK}
-		# Of a WebSocket, too, this is a question: {SOCKET_HEADER} says what is asked about.
-		header_up -Connection
-		header_up -Upgrade
-		header_up Host {page}
-		header_up {SECRET_HEADER} {settings.secrets["front_door"]}
-		header_up X-Forwarded-For {{http.request.remote.host}}
-		header_up X-Forwarded-Host {{http.request.hostport}}
-		copy_headers {NAME_HEADER} {ROLE_HEADER}
-	}}
-}}
-
-(forwarded) {{
-	import patient
-	header_up {SECRET_HEADER} {settings.secrets["front_door"]}
-	header_up X-Forwarded-For {{http.request.remote.host}}
-	header_up X-Forwarded-Host {{http.request.hostport}}
-	header_up X-Forwarded-Proto https
-	header_up Host {{http.reverse_proxy.upstream.hostport}}
-	header_up -Origin
-	header_up -Referer
-	header_up -Sec-Fetch-*
-	header_down -Server
-}}
-
-(service) {{
-	import forwarded
-	header_up -Cookie
-	header_up -Authorization
-}}
-
-https://{host}:{port} {{
-	{_tls(settings)}
-	route {{
-		import clean
-		header ?Strict-Transport-Security "max-age=31536000"
-		header ?X-Content-Type-Options nosniff
-		header ?Referrer-Policy same-origin
-		header X-Request-Id {{http.request.uuid}}
-
-		# As services see it: any other request acts by its method, whatever else it says.
-		@socket {{
-			method GET
-			header_regexp Connection (?i)\\bupgrade\\b
-			header_regexp Upgrade (?i)^websocket$
-		}}
-		request_header @socket {SOCKET_HEADER} websocket
-
-		# Caddy's paths know no case, those of roles do.
-		@other_case {{
-			path_regexp (?i)^/(prefect|mlflow|auth)(/|$)
-			not path_regexp ^/(prefect|mlflow|auth)(/|$)
-		}}
-		respond @other_case 404
-
-		redir /prefect /prefect/
-		redir /mlflow /mlflow/
-
-		@unnamed {{
-			path /prefect/api/events/out /prefect/api/events/in /prefect/api/logs/out
-			header {SOCKET_HEADER} websocket
-			not header Authorization *
-			not header Cookie *{cookies.SESSION}=*
-		}}
-		handle @unnamed {{
-			reverse_proxy {prefect} {{
-				import service
-			}}
-		}}
-
-		handle /prefect/* {{
-			route {{
-				import asked
-				header ?X-Frame-Options SAMEORIGIN
-				reverse_proxy {prefect} {{
-					import service
-					header_down Location "^https?://{re.escape(prefect)}(/prefect)?/" "/prefect/"
-				}}
-			}}
-		}}
-
-		handle /mlflow/* {{
-			route {{
-				import asked
-				header ?X-Frame-Options SAMEORIGIN
-				uri strip_prefix /mlflow
-				reverse_proxy {mlflow} {{
-					import service
-					header_down Location "^https?://{re.escape(mlflow)}/" "/mlflow/"
-				}}
-			}}
-		}}
-
-		handle {CHECK} {{
-			respond 404
-		}}
-
-		handle {{
-			route {{
-				import asked
-				reverse_proxy {page} {{
-					import forwarded
-					header_down Location "^https?://{re.escape(page)}/" "/"
-				}}
-			}}
-		}}
-	}}
-}}
-
-{_store(settings)}"""
-
-
-def _store(settings: StackSettings) -> str:
-    """The site of the object store, if it runs here."""
-    if not settings.is_of_this_stack("AWS_ENDPOINT_URL"):
-        return ""
-    store = f"{settings.host_of('object-store')}:{settings.s3_port}"
-    return f"""\
-# The object store is asked with signatures, of a Host and a whole path: it has a port of its own, and both as they are.
-https://{settings.public_host}:{settings.public_s3_port} {{
-	{_tls(settings)}
-	route {{
-		import clean
-		request_header -Cookie
-		header ?Strict-Transport-Security "max-age=31536000"
-		# A file that somebody uploaded must not act as a page of this host.
-		header >Content-Security-Policy "sandbox allow-scripts allow-popups allow-downloads"
-		header >X-Content-Type-Options nosniff
-		header X-Request-Id {{http.request.uuid}}
-		reverse_proxy {store} {{
-			import patient
-			header_up X-Forwarded-For {{http.request.remote.host}}
-			header_down -Server
-		}}
-	}}
-}}
-"""
-
-
-def _bind(settings: StackSettings) -> str:
-    return f"\tdefault_bind {settings.public_bind}\n" if settings.public_bind else ""
+def _variables(settings: StackSettings) -> dict[str, str]:
+    """What Caddy puts into its file: text, as it stands there."""
+    upstreams = {
+        "PAGE": ("studio", settings.live_port),
+        "PREFECT": ("prefect", settings.prefect_port),
+        "MLFLOW": ("mlflow", settings.mlflow_port),
+        "STORE": ("object-store", settings.s3_port),
+    }
+    return {
+        "STUDIO_PUBLIC_HOST": settings.public_host,
+        "STUDIO_PUBLIC_PORT": str(settings.public_port),
+        "STUDIO_PUBLIC_S3_PORT": str(settings.public_s3_port),
+        "STUDIO_FRONT_DOOR_SECRET": settings.secrets["front_door"],
+        "STORAGE": _quoted(_folder(settings) / "store"),
+        "DEFAULT_BIND": f"default_bind {settings.public_bind}" if settings.public_bind else "",
+        "TLS": _tls(settings),
+        "STORE_SITE": "import store.caddy" if settings.is_of_this_stack("AWS_ENDPOINT_URL") else "",
+        **{f"UPSTREAM_{name}": f"{settings.host_of(host)}:{port}" for name, (host, port) in upstreams.items()},
+    }
 
 
 def _tls(settings: StackSettings) -> str:
     if settings.public_tls == ACME:
-        return "tls {\n\t\tissuer acme\n\t}"
+        return "tls {\nissuer acme\n}"
     if settings.public_tls == INTERNAL:
         return "tls internal"
     certificate, key = (Path(file).resolve() for file in settings.public_tls.split(","))

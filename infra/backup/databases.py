@@ -16,6 +16,7 @@ from infra.accounts.sessions import end_all_sessions
 from infra.backup.content_store import PIECE
 from infra.command_errors import StackError
 from infra.postgres import ENVIRONMENT, binary
+from infra.services import database_address
 from infra.stack_settings import StackSettings
 
 # Prefect's first: a run of MLflow that Prefect does not know yet is an orphan, but a flow run that has ended without
@@ -41,7 +42,7 @@ def find_databases(settings: StackSettings) -> list[str]:
 def is_elsewhere(settings: StackSettings, name: str) -> bool:
     """Return whether the environment names another server than ours, whose database is not ours to keep."""
     variable = _HOMES.get(name)
-    return variable is not None and settings.is_elsewhere(variable)
+    return variable is not None and not settings.is_of_this_stack(variable)
 
 
 @contextlib.contextmanager
@@ -153,7 +154,7 @@ def end_sessions(settings: StackSettings, why: str) -> None:
     Raises:
         DatabaseAwayError: The server does not answer.
     """
-    with contextlib.closing(Database(settings.accounts_url)) as accounts:
+    with contextlib.closing(Database(database_address(settings, "studio", "postgresql+psycopg2"))) as accounts:
         end_all_sessions(accounts, STACK_OWNER, why)
 
 

@@ -60,7 +60,7 @@ def take(
             name
             for name in objects.list_buckets()
             # A store elsewhere has buckets of other people.
-            if name in {*Bucket} or not settings.is_elsewhere("AWS_ENDPOINT_URL")
+            if name in {*Bucket} or settings.is_of_this_stack("AWS_ENDPOINT_URL")
         ]
         earlier = _earlier(target, find_stack_id(settings), say)
         if at_work:

@@ -78,9 +78,44 @@ class Services:
 
 def application(services: Services) -> Starlette:
     """Return the front page; other services are found by the names of the environment."""
+    people = _open_people(services)
+    errors: Mapping[Any, Any] = {StudioError: show_studio_error, HTTPException: show_http_error}
+    app = Starlette(
+        routes=[*ROUTES, *(people.routes if people else ())],
+        middleware=_middleware(services, people),
+        exception_handlers={**errors, **(people.errors if people else {})},
+        lifespan=_lifespan(services, people),
+    )
+    app.state.password = services.password
+    app.state.front_door_secret = services.front_door_secret
+    app.state.people = people
+    app.state.s3_events_secret = services.s3_events_secret
+    app.state.metrics_token = services.metrics_token
+    app.state.searches = Searches()
+    app.state.live_source = LiveSource()
+    app.state.exposition = metrics.exposition(app.state.live_source, people.database if people else None)
+    app.state.content_policy = content_policy(services.store_url)
+    return app
+
+
+def _middleware(services: Services, people: "People | None") -> list[Middleware]:
+    """Who may come in, from the outside to the inside."""
+    found = people.middleware(services.front_door_secret) if people else []
+    if services.stack:
+        found.append(
+            Middleware(RotatedPassword, settings=services.stack, name="front_page", password=services.password)
+        )
+    rules = (rule(services.password, services.front_door_secret) for rule in (password_rule, token_rule))
+    return [*found, Middleware(Door, *rules), Middleware(StartedByVisitor, services.front_door_secret)]
+
+
+def _lifespan(
+    services: Services, people: "People | None"
+) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
+    """What runs beside the pages: connections to Triton, and the tidying of accounts."""
 
     @contextlib.asynccontextmanager
-    async def with_triton(app: Starlette) -> AsyncIterator[None]:
+    async def running(app: Starlette) -> AsyncIterator[None]:
         list_tritons, key = services.list_tritons, services.triton_key
         async with contextlib.AsyncExitStack() as stack:
             client = await stack.enter_async_context(live.triton_client())
@@ -95,52 +130,7 @@ def application(services: Services) -> Starlette:
     def triton_restarts() -> bool:
         return services.stack is not None and is_under_way(services.stack.state_dir)
 
-    people = _open_people(services)
-
-    routes = [
-        Route("/", to_datasets),
-        Mount("/static", StaticFiles(directory=FOLDER / "static")),
-        *live.ROUTES,
-        *metrics.ROUTES,
-        *health.ROUTES,
-        *actions.ROUTES,
-        *datasets.ROUTES,
-        *lineage.ROUTES,
-        *logs.ROUTES,
-        *models.ROUTES,
-        *questions.ROUTES,
-        *reviews.ROUTES,
-        *runs.ROUTES,
-        *predictions.ROUTES,
-        *stored_files.ROUTES,
-        *s3_events.ROUTES,
-        *uploads.ROUTES,
-        *(people.routes if people else ()),
-    ]
-    errors: Mapping[Any, Any] = {
-        StudioError: show_studio_error,
-        HTTPException: show_http_error,
-        **(people.errors if people else {}),
-    }
-    rules = (rule(services.password, services.front_door_secret) for rule in (password_rule, token_rule))
-    middleware = [*(people.middleware(services.front_door_secret) if people else ())]
-    if services.stack:
-        middleware.append(
-            Middleware(RotatedPassword, settings=services.stack, name="front_page", password=services.password)
-        )
-    middleware.append(Middleware(Door, *rules))
-    middleware.append(Middleware(StartedByVisitor, services.front_door_secret))
-    app = Starlette(routes=routes, middleware=middleware, exception_handlers=errors, lifespan=with_triton)
-    app.state.password = services.password
-    app.state.front_door_secret = services.front_door_secret
-    app.state.people = people
-    app.state.s3_events_secret = services.s3_events_secret
-    app.state.metrics_token = services.metrics_token
-    app.state.searches = Searches()
-    app.state.live_source = LiveSource()
-    app.state.exposition = metrics.exposition(app.state.live_source, people.database if people else None)
-    app.state.content_policy = content_policy(services.store_url)
-    return app
+    return running
 
 
 def _open_people(services: Services) -> "People | None":
@@ -155,3 +145,24 @@ def _open_people(services: Services) -> "People | None":
 async def to_datasets(request: Request) -> Response:  # noqa: ARG001
     """Lead to the first tab."""
     return RedirectResponse("/datasets", 307)
+
+
+ROUTES = [
+    Route("/", to_datasets),
+    Mount("/static", StaticFiles(directory=FOLDER / "static")),
+    *live.ROUTES,
+    *metrics.ROUTES,
+    *health.ROUTES,
+    *actions.ROUTES,
+    *datasets.ROUTES,
+    *lineage.ROUTES,
+    *logs.ROUTES,
+    *models.ROUTES,
+    *questions.ROUTES,
+    *reviews.ROUTES,
+    *runs.ROUTES,
+    *predictions.ROUTES,
+    *stored_files.ROUTES,
+    *s3_events.ROUTES,
+    *uploads.ROUTES,
+]

@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
-# Prefect's server, MLflow, the front page, the object store, and what prepares them: `studio:TAG prefect`, and so on.
+# Prefect's server, MLflow, the front page, the object store, and what prepares them: `studio:TAG prefect`, and so on. With
+# --target metrics Prometheus and Alertmanager of Debian, with the configuration that our code makes.
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
 FROM ${BASE} AS packages
@@ -20,7 +21,7 @@ COPY . .
 # The file system of a container is read-only: what is not compiled here is compiled anew by each process.
 RUN python3.11 -m compileall -q --invalidation-mode unchecked-hash .
 
-FROM ${BASE}
+FROM ${BASE} AS servers
 # A user of its own number, which no user of the host has: files that a volume keeps are nobody else's. Of a tmpfs that is
 # mounted over the folder root is the owner, with the folder's mode: so it is open, and the one in it is not.
 RUN apt-get update \
@@ -37,9 +38,20 @@ ENV HOME=/var/lib/studio \
     STUDIO_STATE_DIR=/var/lib/studio/state \
     STUDIO_SECRETS_DIR=/run/secrets \
     STUDIO_BIND=0.0.0.0
+# tini ends what a killed flow run has left behind, which no service here would.
+ENTRYPOINT ["/usr/bin/tini", "--", "/opt/studio/.venv/bin/python", "-m", "infra.container"]
+
+FROM servers AS metrics
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends prometheus=2.42.0+ds-* prometheus-alertmanager=0.25.0-* \
+    && rm -rf /var/lib/apt/lists/*
+USER 10001:10001
+HEALTHCHECK --interval=15s --timeout=6s --start-period=120s --retries=4 \
+    CMD [".venv/bin/python", "-I", "-S", "infra/health.py", "http://127.0.0.1:9090/-/ready", "/run/secrets/prometheus"]
+CMD ["prometheus"]
+
+FROM servers AS studio
 USER 10001:10001
 HEALTHCHECK --interval=15s --timeout=6s --start-period=120s --retries=4 \
     CMD [".venv/bin/python", "-I", "-S", "infra/health.py", "http://127.0.0.1:8003/live"]
-# tini ends what a killed flow run has left behind, which no service here would.
-ENTRYPOINT ["/usr/bin/tini", "--", "/opt/studio/.venv/bin/python", "-m", "infra.container"]
 CMD ["studio"]

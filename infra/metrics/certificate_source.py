@@ -1,16 +1,16 @@
-"""Metric of the certificate of the front door, if there is one."""
+"""Metrics of the certificate of the front door, if there is one."""
 
 from collections.abc import Iterable
 
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from infra.front_door import certificate_end
+from infra.front_door import read_certificate
 from infra.stack_settings import StackSettings
 
 
 class CertificateSource:
-    """When nobody gets in any longer through the front door of this stack."""
+    """From when to when people get in through the front door of this stack."""
 
     name = "front-door"
 
@@ -18,11 +18,18 @@ class CertificateSource:
         self._settings = settings
 
     def read(self) -> Iterable[Metric]:
-        """Return the end of the certificate.
+        """Return start and end of the certificate that browsers get.
 
         Raises:
-            OSError: The front door does not answer, or its authority has no certificate yet.
+            OSError: The front door does not answer.
         """
-        text = "When the certificate of the front door, or that of its own authority, ends."
-        end = certificate_end(self._settings).timestamp()
-        return [GaugeMetricFamily("studio_front_door_certificate_end_timestamp_seconds", text, value=end)]
+        certificate = read_certificate(self._settings)
+        times = {"start": certificate.not_valid_before_utc, "end": certificate.not_valid_after_utc}
+        return [
+            GaugeMetricFamily(
+                f"studio_front_door_certificate_{name}_timestamp_seconds",
+                f"The {name} of the certificate of the front door.",
+                value=time.timestamp(),
+            )
+            for name, time in times.items()
+        ]

@@ -25,6 +25,7 @@ import psycopg2
 import yaml
 
 from infra import postgres
+from infra.container import BACKUPS
 from infra.initialization import make_secrets
 from infra.stack_settings import ROOT, StackSettings
 from tests.infra.another_user import another_user, hand_over
@@ -50,11 +51,15 @@ class Services:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.secrets = folder, folder / "secrets"
+        folder.mkdir(mode=0o711)
         make_secrets(self.secrets)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def secret(self, name: str) -> str:
         return (self.secrets / name).read_text()
+
+    def _given(self, name: str) -> Path:
+        return self.folder / "given" / name
 
     def start_database(self) -> None:
         settings = StackSettings(state_dir=self.folder / "database", postgres_port=5432, secrets_dir=self.secrets)
@@ -76,7 +81,12 @@ class Services:
     def command(self, name: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
         """Command and environment of a container, whose folders are made."""
         each = COMPOSE["services"][name]
-        home, given = self.folder / name, self.folder / name / "secrets"
+        volumes = dict(volume.split(":")[1::-1] for volume in each.get("volumes", []) if "$" not in volume)
+        volume = volumes.get("/var/lib/studio")
+        home, given = self.folder / (volume or name), self._given(name)
+        if volume is None:  # it is in memory
+            shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(exist_ok=True)
         given.mkdir(parents=True, exist_ok=True)
         for secret in each["secrets"]:
             shutil.copy(self.secrets / secret, given / secret)
@@ -104,7 +114,7 @@ class Services:
     def is_well(self, name: str) -> bool:
         """What the health check of the file says."""
         _, *line = COMPOSE["services"][name]["healthcheck"]["test"]
-        line = [interpolate(part).replace("/run/secrets", str(self.folder / name / "secrets")) for part in line]
+        line = [interpolate(part).replace("/run/secrets", str(self._given(name))) for part in line]
         return subprocess.run(line, capture_output=True, check=False, cwd=ROOT).returncode == 0
 
     def wait(self, name: str) -> float:
@@ -126,6 +136,7 @@ class Services:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
+        self.running.clear()
 
 
 def _start_all(services: Services) -> dict[str, float]:
@@ -199,10 +210,54 @@ def _of_metrics(services: Services) -> dict[str, Any]:
     }
 
 
+def _of_prefect(services: Services) -> int:
+    """How many deployments it knows."""
+    auth = ("studio", services.secret("prefect"))
+    answer = httpx.post("http://prefect:4200/api/deployments/count", json={}, auth=auth)
+    return int(answer.raise_for_status().json())
+
+
+def _back_up(services: Services) -> dict[str, Any]:
+    """Take a backup while all is at work, of which the front page then knows."""
+    hand_over(Path(BACKUPS))
+    done = services.run("backup", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    headers = {"Authorization": f"Bearer {services.secret('metrics')}"}
+
+    def age() -> float | None:
+        text = httpx.get("http://studio:8003/metrics", headers=headers).raise_for_status().text
+        taken = re.search(r"^studio_last_backup_timestamp_seconds (\S+)", text, re.MULTILINE)
+        return time.time() - float(taken[1]) if taken else None
+
+    return {
+        "objects": json.loads(done.stdout)["objects"],
+        "age": eventually(age, "the age of the backup", 30, every_s=1),
+    }
+
+
+def _restore(services: Services) -> dict[str, Any]:
+    """Put that backup into stores that are new, whose secrets are others."""
+    services.start_database()
+    services.start("object-store")
+    services.wait("object-store")
+    for name in ("restore", "init-stores"):
+        done = services.run(name)
+        assert done.returncode == 0, done.stdout + done.stderr
+    services.start("prefect")
+    services.wait("prefect")
+    users = json.loads(services.run("users", "--json").stdout)
+    again = services.run("restore")
+    return {
+        "deployments": _of_prefect(services),
+        "users": [each["name"] for each in users],
+        "a second time": [again.returncode, again.stderr.strip()[-400:]],
+    }
+
+
 def main() -> None:
-    """Start everything, look at it, stop it."""
+    """Start everything, look at it, stop it; restore its backup beside it."""
     with ExitStack() as at_end:
-        services = Services(Path(sys.argv[1]))
+        services = Services(Path(sys.argv[1]) / "first")
         at_end.callback(services.stop)
         found: dict[str, Any] = {"seconds": _start_all(services)}
         found |= _from_outside(services)
@@ -210,6 +265,12 @@ def main() -> None:
         added = services.run("users", "add", "ada", "--role", "operator")
         found["users add"] = [added.returncode, len(added.stdout.strip())]
         found["users"] = [each["name"] for each in json.loads(services.run("users", "--json").stdout)]
+        found["deployments"] = _of_prefect(services)
+        found["backup"] = _back_up(services)
+        services.stop()
+        restored = Services(Path(sys.argv[1]) / "second")
+        at_end.callback(restored.stop)
+        found["restored"] = _restore(restored)
         print(json.dumps(found))
 
 

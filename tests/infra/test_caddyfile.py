@@ -1,6 +1,7 @@
-"""The settings of the front door, and the file that Caddy gets."""
+"""The settings of the front door, and what Caddy makes of its file with them."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from infra.accounts import cookies
+from infra.accounts import cookies, visitors
 from infra.command_errors import StackError
 from infra.environment import common_environment, door_environment
-from infra.front_door import RESTART_S, caddyfile, front_door, prepare_front_door, program, require_front_door
+from infra.front_door import CADDYFILE, front_door, prepare_front_door, program, require_front_door
 from infra.services import services
 from infra.stack_settings import StackSettings
+from tasks.log_lines import RUN_HEADER
+
+needs_caddy = pytest.mark.skipif(shutil.which(program()) is None, reason="Caddy is not installed")
 
 
 @pytest.fixture
@@ -25,6 +29,21 @@ def caddy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings_of(tmp_path: Path, **values: object) -> StackSettings:
     return StackSettings(state_dir=tmp_path, public=True, **{"public_host": "studio.example.org", **values})  # type: ignore[arg-type]
+
+
+def adapted(settings: StackSettings) -> Any:
+    """Caddy's own configuration, of the file and the variables that it is started with."""
+    service = front_door(settings)
+    program, _, *arguments = service.command
+    done = subprocess.run(
+        [program, "adapt", "--validate", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=service.environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def test_without_the_setting_there_is_no_front_door_and_no_service_knows_one(tmp_path: Path) -> None:
@@ -38,14 +57,20 @@ def test_without_the_setting_there_is_no_front_door_and_no_service_knows_one(tmp
 def test_with_the_setting_the_services_behind_it_alone_know_its_secret(tmp_path: Path) -> None:
     by_name = {service.name: service for service in services(settings_of(tmp_path))}
     knowing = {name for name, service in by_name.items() if "STUDIO_FRONT_DOOR_SECRET" in service.environment}
-    assert knowing == {"prefect", "mlflow", "studio"}
+    assert knowing == {"prefect", "mlflow", "studio", "front-door"}
     secret = settings_of(tmp_path).secrets["front_door"]
     assert not [name for name, service in by_name.items() if secret in " ".join(service.command)]
     assert set(by_name["front-door"].ports) == {"STUDIO_PUBLIC_PORT", "STUDIO_PUBLIC_S3_PORT"}
 
 
-def test_the_cookie_that_the_front_door_knows_is_that_of_sessions(tmp_path: Path) -> None:
-    assert f"not header Cookie *{cookies.SESSION}=*" in caddyfile(settings_of(tmp_path))
+def test_the_names_that_the_front_door_knows_are_those_of_the_services() -> None:
+    text = CADDYFILE.read_text()
+    headers = {visitors.SECRET_HEADER, visitors.NAME_HEADER, visitors.ROLE_HEADER, visitors.SOCKET_HEADER, RUN_HEADER}
+    assert {*re.findall(r"X-Studio-[\w-]+", text)} == headers
+    assert [header for header in headers if f"\trequest_header -{header}\n" not in text] == []
+    assert f"not header Cookie *{cookies.SESSION}=*" in text
+    assert f"uri {visitors.CHECK}\n" in text
+    assert f"handle {visitors.CHECK} {{\n\t\t\trespond 404" in text
 
 
 def test_pages_link_the_outer_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,16 +111,12 @@ def test_a_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         require_front_door(settings_of(tmp_path))
 
 
-def test_its_file_is_for_its_owner_alone(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path)
-    prepare_front_door(settings)
-    path = tmp_path / "front-door" / "Caddyfile"
-    assert settings.secrets["front_door"] in path.read_text()
-    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert str(path) in front_door(settings).command
+def test_its_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
+    prepare_front_door(settings_of(tmp_path))
+    assert (tmp_path / "front-door").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.skipif(shutil.which(program()) is None, reason="Caddy is not installed")
+@needs_caddy
 @pytest.mark.parametrize("tls", ["internal", "acme", "files"])
 def test_caddy_takes_the_file_and_opens_no_other_port(tmp_path: Path, tls: str) -> None:
     files = [tmp_path / name for name in ("a certificate.pem", "key.pem")]
@@ -106,30 +127,35 @@ def test_caddy_takes_the_file_and_opens_no_other_port(tmp_path: Path, tls: str) 
             path.write_text(text)
     settings = settings_of(tmp_path, public_tls=",".join(map(str, files)) if tls == "files" else tls)
     require_front_door(settings)
-    prepare_front_door(settings)
-    file = str(tmp_path / "front-door" / "Caddyfile")
-    done = subprocess.run(
-        [program(), "validate", "--config", file, "--adapter", "caddyfile"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"HOME": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "admin off" in caddyfile(settings)
-    assert "auto_https disable_redirects" in caddyfile(settings)
+    configuration = adapted(settings)
+    assert configuration["admin"]["disabled"] is True
+    servers = configuration["apps"]["http"]["servers"].values()
+    assert {address for server in servers for address in server["listen"]} == {":8443", ":8444"}
+    assert all(server["automatic_https"]["disable_redirects"] for server in servers)
+    assert ("issuers" in json.dumps(configuration["apps"]["tls"])) == (tls != "files")
 
 
-@pytest.mark.skipif(shutil.which(program()) is None, reason="Caddy is not installed")
+@needs_caddy
+def test_it_listens_at_the_addresses_that_are_named(tmp_path: Path) -> None:
+    servers = adapted(settings_of(tmp_path, public_bind="127.0.0.1 ::1"))["apps"]["http"]["servers"].values()
+    listening = {address for server in servers for address in server["listen"]}
+    assert listening == {"127.0.0.1:8443", "[::1]:8443", "127.0.0.1:8444", "[::1]:8444"}
+
+
+@needs_caddy
+def test_a_store_elsewhere_has_no_port_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://s3.example.com")
+    servers = adapted(settings_of(tmp_path))["apps"]["http"]["servers"].values()
+    assert [server["listen"] for server in servers] == [[":8443"]]
+
+
+@needs_caddy
 def test_requests_wait_for_each_service_behind_it_that_restarts(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
-    prepare_front_door(settings)
-    command = [program(), "adapt", "--config", str(tmp_path / "front-door" / "Caddyfile"), "--adapter", "caddyfile"]
-    adapted = subprocess.run(command, capture_output=True, text=True, check=True, env={"HOME": str(tmp_path)})
-    proxies = [*handlers(json.loads(adapted.stdout), "reverse_proxy")]
+    proxies = [*handlers(adapted(settings), "reverse_proxy")]
     ports = {settings.prefect_port, settings.mlflow_port, settings.live_port, settings.s3_port}
     assert {int(proxy["upstreams"][0]["dial"].rpartition(":")[2]) for proxy in proxies} == ports
-    assert {proxy["load_balancing"]["try_duration"] for proxy in proxies} == {RESTART_S * 10**9}
+    assert {proxy["load_balancing"]["try_duration"] for proxy in proxies} == {60 * 10**9}
 
 
 def handlers(node: Any, name: str) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.container import BACKUPS
 from infra.front_door import program
 from infra.stack_settings import ROOT
 from tests.infra.compose_services import COMPOSE, PUBLIC, STARTED
@@ -34,7 +35,8 @@ def test_the_services_find_each_other_and_people_come_through_the_front_door_alo
     folder = tmp_path / "services"
     folder.mkdir()
     folder.chmod(0o711)
-    script = f'mount --bind "{hosts}" /etc/hosts && ip link set lo up && exec "$@"'
+    script = f'mount --bind "{hosts}" /etc/hosts && ip link set lo up && mount -t tmpfs tmpfs /mnt && mkdir {BACKUPS}'
+    script += ' && exec "$@"'
     line = [sys.executable, "-m", "tests.infra.compose_services", str(folder)]
     ours = ("STUDIO_", "PREFECT_", "MLFLOW_", "AWS_", "TRITON_", "LABEL_STUDIO_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -58,8 +60,13 @@ def test_the_services_find_each_other_and_people_come_through_the_front_door_alo
     metrics = found["metrics"]
     assert metrics["targets"] == dict.fromkeys(("studio", "triton", "prefect", "prometheus", "alertmanager"), "up")
     assert metrics["without a password"] == 401
-    assert {"prefect", "mlflow", "triton", "postgres"} <= {*metrics["sources that answer"]}
+    assert {"prefect", "mlflow", "triton", "postgres", "front-door", "backup"} <= {*metrics["sources that answer"]}
     assert metrics["sources that are away"] == []
     assert metrics["alert-sender, from alertmanager"] == 200
     assert found["users add"] == [0, 35]
     assert found["users"] == ["ada", "admin"]
+    assert found["backup"]["age"] < 60
+    assert found["restored"]["deployments"] == found["deployments"] > 10
+    assert found["restored"]["users"] == ["ada", "admin"]
+    returncode, message = found["restored"]["a second time"]
+    assert (returncode, "Expected no database 'prefect'" in message) == (1, True), message

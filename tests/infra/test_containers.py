@@ -22,7 +22,8 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from infra import container, front_door, preflight, services
+from infra import container, front_door, layout, preflight, services
+from infra.backup import databases
 from infra.command_errors import StackError
 from infra.identities import Role, secret_names
 from infra.initialization import OPTIONAL, make_secrets
@@ -67,11 +68,11 @@ def be_in_compose(
         monkeypatch.delenv(part, raising=False)
 
 
-def prepared(name: str) -> Service:
+def prepared(name: str, *arguments: str) -> Service:
     """The service that a container would become; it sets variables of its process, and these tests go on in it."""
     before = dict(os.environ)
     try:
-        return container.prepare(name)
+        return container.prepare(name, arguments)
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -107,12 +108,17 @@ def test_an_image_takes_pinned_packages_runs_as_nobody_and_tells_its_health(path
     assert syncs
     assert all("--require-hashes" in line for line in syncs)
     assert not re.search(r"pip install(?!.*--require-hashes)", text)
-    last = text.rpartition("\nFROM ")[2]
-    assert "\nUSER 10001:10001\n" in last
-    assert "\nHEALTHCHECK " in last
-    assert re.search(r'\nENTRYPOINT \["/usr/bin/tini", "--", ', last)
-    (default,) = re.findall(r'\nCMD \["(.+?)"\]', last)
-    assert default in container.PROGRAMS
+    stages = text.split("\nFROM ")[1:]
+    images = [stage for stage in stages if "\nCMD [" in stage]
+    assert images[-1] == stages[-1]
+    for image in images:
+        assert "\nUSER 10001:10001\n" in image
+        assert "\nHEALTHCHECK " in image
+        (default,) = re.findall(r'\nCMD \["(.+?)"\]', image)
+        assert default in container.PROGRAMS
+    assert re.findall(r"\nENTRYPOINT (.*)", text) == [
+        '["/usr/bin/tini", "--", "/opt/studio/.venv/bin/python", "-m", "infra.container"]'
+    ]
 
 
 def test_each_variable_of_the_file_is_in_the_example_and_the_reverse() -> None:
@@ -318,15 +324,14 @@ def names_and_ports() -> set[str]:
 
 @pytest.mark.skipif(shutil.which(front_door.program()) is None, reason="Caddy is not installed")
 def test_the_front_door_leads_to_the_containers_by_name(in_compose: Path) -> None:
-    prepared("front-door")
-    file = in_compose / "front-door" / "Caddyfile"
-    upstreams = set(re.findall(r"(?:reverse_proxy|forward_auth) (\S+)", file.read_text()))
+    door = prepared("front-door")
+    assert (in_compose / "front-door").is_dir()
+    line = [door.command[0], "adapt", "--validate", *door.command[2:]]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, env=door.environment)
+    upstreams = set(re.findall(r'"dial": ?"(.+?)"', done.stdout))
     assert upstreams == {"studio:8003", "prefect:4200", "mlflow:5000", "object-store:9000"}
     assert upstreams <= names_and_ports()
-    assert "127.0.0.1" not in file.read_text()
-    line = [front_door.program(), "validate", "--adapter", "caddyfile", "--config", str(file)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, env={"HOME": str(in_compose)})
-    assert done.returncode == 0, done.stderr
+    assert "127.0.0.1" not in done.stdout
 
 
 def test_a_front_door_that_the_services_do_not_know_does_not_start(
@@ -382,6 +387,33 @@ def test_the_front_page_opens_no_database_but_that_of_accounts(in_compose: Path)
     assert secrets["postgres"] not in " ".join(environment.values())
 
 
+def test_a_backup_is_of_the_release_of_the_image(in_compose: Path) -> None:
+    """Which made the databases, and of which no file of a new volume tells."""
+    service = prepared("backup", "--keep", "7")
+    assert service.command[2:] == ["studio", "backup", container.BACKUPS, "--keep", "7"]
+    assert layout.read(StackSettings(state_dir=in_compose)) == layout.present()
+
+
+def test_the_page_and_the_backup_share_where_the_last_one_is_written_down() -> None:
+    state, backups = "studio:/var/lib/studio", f"${{STUDIO_BACKUPS:-/mnt/backups}}:{container.BACKUPS}"
+    assert SERVICES["studio"]["volumes"] == [state]
+    assert SERVICES["backup"]["volumes"] == [state, backups]
+    # What a restore writes into its state folder has the password of the database.
+    assert SERVICES["restore"]["volumes"] == [f"{backups}:ro"]
+
+
+def test_databases_are_ours_if_the_container_of_their_service_is(
+    in_compose: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere() -> set[str]:
+        settings = StackSettings(state_dir=in_compose)
+        return {name for name in ("prefect", "mlflow", "studio") if databases.is_elsewhere(settings, name)}
+
+    assert elsewhere() == set()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.com")
+    assert elsewhere() == {"mlflow"}
+
+
 @needs_promtool
 def test_prometheus_scrapes_the_containers_by_name(in_compose: Path) -> None:
     command = prepared("prometheus").command
@@ -422,6 +454,7 @@ def test_images_of_others_are_of_one_version_and_have_no_privilege() -> None:
             assert each["read_only"] is True
             assert each["cap_drop"] == ["ALL"]
             assert each.get("cap_add", []) == (["DAC_READ_SEARCH"] if name == "fluent-bit" else [])
+        assert ("healthcheck" in each) == (name != "fluent-bit")  # there is no program in its image but itself
 
 
 def test_the_logs_are_reached_by_grafana_alone() -> None:

@@ -5,12 +5,16 @@ There is no cluster: what only one shows, such as where a pod is placed, is not 
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -33,12 +37,32 @@ from tasks.settings import Settings
 from tests.clients import prefect_api
 
 FOLDER = ROOT / "infra" / "kubernetes"
-OVERLAYS = ["base", "overlays/small", "overlays/gpu"]
+WHOLE = ["base", "overlays/small", "overlays/gpu"]
+RESTORE = "overlays/restore"
+OVERLAYS = [*WHOLE, RESTORE]
 VERSION = "1.35"
 OF_OPERATORS = {"Cluster", "ScaledObject"}  # Kubernetes' own schemas do not know them
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 QUEUES = yaml.safe_load((ROOT / "deployments" / "queues.yaml").read_text())
 SETTINGS = StackSettings(worker_image="registry.example.com/worker:1", namespace="vision")
+
+# What an API server of a cluster with both operators says that it has, of what we use: it is what kubectl asks first.
+RESOURCES = {
+    "v1": {
+        "Namespace": "namespaces",
+        "ConfigMap": "configmaps",
+        "Service": "services",
+        "ServiceAccount": "serviceaccounts",
+        "PersistentVolumeClaim": "persistentvolumeclaims",
+    },
+    "apps/v1": {"Deployment": "deployments", "StatefulSet": "statefulsets"},
+    "batch/v1": {"CronJob": "cronjobs", "Job": "jobs"},
+    "keda.sh/v1alpha1": {"ScaledObject": "scaledobjects"},
+    "networking.k8s.io/v1": {"NetworkPolicy": "networkpolicies"},
+    "policy/v1": {"PodDisruptionBudget": "poddisruptionbudgets"},
+    "postgresql.cnpg.io/v1": {"Cluster": "clusters"},
+    "rbac.authorization.k8s.io/v1": {"Role": "roles", "RoleBinding": "rolebindings"},
+}
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl here")
 
@@ -62,7 +86,12 @@ def of_kind(overlay: str, *kinds: str) -> dict[str, dict[str, Any]]:
 def pods(overlay: str) -> dict[str, dict[str, Any]]:
     """What each pod is made from, by the name of what makes it."""
     made = of_kind(overlay, "Deployment", "StatefulSet", "Job")
-    return {name: each["spec"]["template"] for name, each in made.items()} | {"flow-run": job()["spec"]["template"]}
+    each_night = of_kind(overlay, "CronJob")
+    return {
+        **{name: each["spec"]["template"] for name, each in made.items()},
+        **{name: each["spec"]["jobTemplate"]["spec"]["template"] for name, each in each_night.items()},
+        "flow-run": job()["spec"]["template"],
+    }
 
 
 def job(**variables: Any) -> dict[str, Any]:
@@ -99,6 +128,79 @@ def test_each_manifest_is_one_that_kubernetes_takes(overlay: str) -> None:
     for each in found:
         if each["kind"] not in OF_OPERATORS:
             kubernetes_validate.validate(each, VERSION, strict=True)
+
+
+def discovery() -> dict[str, dict[str, Any]]:
+    """What such a server answers, by path."""
+    versions = [{"groupVersion": each, "version": each.partition("/")[2]} for each in RESOURCES if "/" in each]
+    groups = [
+        {"name": each["groupVersion"].partition("/")[0], "versions": [each], "preferredVersion": each}
+        for each in versions
+    ]
+    return {
+        "/api": {"kind": "APIVersions", "versions": ["v1"]},
+        "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups},
+        **{
+            f"/{'apis' if '/' in version else 'api'}/{version}": {
+                "kind": "APIResourceList",
+                "groupVersion": version,
+                "resources": [
+                    {"name": name, "kind": kind, "namespaced": kind != "Namespace", "verbs": ["create", "get", "patch"]}
+                    for kind, name in kinds.items()
+                ],
+            }
+            for version, kinds in RESOURCES.items()
+        },
+    }
+
+
+@pytest.fixture
+def empty_cluster() -> Iterator[str]:
+    """The address of a stand-in for the API server of a cluster in which nothing is: there is no cluster here."""
+    known = discovery()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = known.get(self.path.partition("?")[0])
+            missing = {"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}
+            self.send_response(200 if answer else 404)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(answer or missing).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.slow
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS[1:])
+def test_kubectl_would_make_each_manifest(overlay: str, empty_cluster: str, tmp_path: Path) -> None:
+    """Of the kind and the version that it has, in our namespace; its fields are those of the test above."""
+    command = ["kubectl", f"--server={empty_cluster}", "apply", "--dry-run=client", "--validate=false", "--output=json"]
+    done = subprocess.run(
+        [*command, "--kustomize", str(FOLDER / overlay)],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)["items"]
+    assert {name_of(each) for each in made} == {name_of(each) for each in manifests(overlay)}
+    assert len(made) == len(manifests(overlay))
+    assert {each["metadata"]["namespace"] for each in made if each["kind"] != "Namespace"} == {"yolo-studio"}
+
+
+def name_of(manifest: dict[str, Any]) -> str:
+    return f"{manifest['apiVersion']} {manifest['kind']} {manifest['metadata']['name']}"
 
 
 @pytest.mark.parametrize("queue", QUEUES)
@@ -244,7 +346,7 @@ def test_each_pod_of_ours_runs_a_program_with_just_its_secrets(overlay: str) -> 
         (container,) = template["spec"]["containers"]
         if name in {"worker", "postgres"}:  # images of others
             continue
-        (program,) = container["args"]
+        program = container["args"][0]
         (volume,) = [each for each in template["spec"]["volumes"] if each["name"] == "secrets"]
         given = [item["key"] for item in volume["secret"]["items"]]
         assert all(item["key"] == item["path"] for item in volume["secret"]["items"])
@@ -278,7 +380,7 @@ def test_each_setting_is_read_by_a_program(overlay: str) -> None:
 
 
 @needs_kubectl
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", WHOLE)
 def test_nothing_is_open_unless_a_policy_says_so(overlay: str) -> None:
     """Each client may reach just the services whose addresses it needs, and these take no others."""
     policies = of_kind(overlay, "NetworkPolicy")
@@ -321,8 +423,16 @@ def test_the_role_of_the_worker_is_of_its_namespace_and_names_what_it_may() -> N
 
 
 @needs_kubectl
+def test_a_restore_runs_beside_the_stores_alone_which_stay_as_they_are() -> None:
+    """What is applied after it finds its own stores, and the volume of backups."""
+    assert pods(RESTORE).keys() == {"postgres", "object-store", "restore", "flow-run"}
+    kept = ("StatefulSet", "PersistentVolumeClaim", "ConfigMap")
+    assert of_kind(RESTORE, *kept) == of_kind("overlays/small", *kept)
+
+
+@needs_kubectl
 def test_a_service_names_the_ports_of_its_pods() -> None:
-    for overlay in OVERLAYS:
+    for overlay in WHOLE:
         templates = {
             template["metadata"]["labels"]["app.kubernetes.io/component"]: template
             for template in pods(overlay).values()
