@@ -162,7 +162,7 @@ proof: setup ## the tests of minutes: what is killed, lost or attacked, every ta
 	@$(PY) pytest -m heavy -s
 
 chaos: setup ## each flow while each part of the stack is killed, a line a case
-	@set -o pipefail; $(PY) pytest -m heavy -q -s tests/chaos/test_matrix.py tests/chaos/test_loop.py tests/chaos/test_full_disk.py tests/chaos/test_restore.py tests/chaos/test_outages.py tests/chaos/test_clocks.py | grep --line-buffered -E '^[a-z]+ \| |passed|failed|Error'
+	@set -o pipefail; $(PY) pytest -m heavy -q -s tests/chaos/test_matrix.py tests/chaos/test_loop.py tests/chaos/test_full_disk.py tests/chaos/test_restore.py tests/chaos/test_outages.py tests/chaos/test_cut_off.py tests/chaos/test_clocks.py | grep --line-buffered -E '^[a-z]+ \| |passed|failed|Error'
 
 docs: setup ## write the parameter tables of docs/, and build the pages as a site in .site
 	@$(PY) infra.parameter_tables

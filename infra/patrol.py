@@ -5,9 +5,17 @@ from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-from prefect.client.schemas.filters import FlowFilter, FlowFilterId, FlowFilterName, FlowRunFilter, FlowRunFilterEndTime
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterId,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterNextScheduledStartTime,
+)
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.states import AwaitingRetry
 
 from tasks.deployment.approval_form import unanswered
 from tasks.errors import StudioError
@@ -22,6 +30,8 @@ from tasks.review.tools import tool_of
 EVERY_S = 60.0
 CRASHED_SINCE = timedelta(hours=1)  # an older one was left to a person
 CANCELLED_SINCE = timedelta(days=1)  # longer than the server is away
+SOON = timedelta(minutes=10)
+GIVEN_BACK = "The process of this run died. Carrying on from what it had done."  # in deployments/automations.yaml
 CHANGED = "changed"
 ASKING_S = 10.0  # for which a tool may think, while nobody else is visited
 REVIEWS = "review-images"
@@ -36,7 +46,14 @@ def patrol(api: str, auth: str | None) -> None:
         auth: `user:password`, if it asks for one.
     """
     with temporary_settings({PREFECT_API_URL: api, PREFECT_API_AUTH_STRING: auth}):
-        for action in (announce_active_runs, answer_unanswered, resume_pipelines, resume_reviews, cancel_left_runs):
+        for action in (
+            announce_active_runs,
+            hasten_given_back_runs,
+            answer_unanswered,
+            resume_pipelines,
+            resume_reviews,
+            cancel_left_runs,
+        ):
             try:
                 action()
             except Exception as error:  # noqa: BLE001 - whatever a client raises
@@ -73,6 +90,24 @@ def _event(run: FlowRun, name: str, flow: str) -> dict[str, Any]:
     )
     of_flow = Resource(id=f"prefect.flow.{run.flow_id}", name=flow)
     return events.build(f"studio.flow-run.{name}", resource, [of_flow.to_json("flow")])
+
+
+def hasten_given_back_runs() -> None:
+    """Have the runs begin now that automations have given back to a worker for a time that is not soon.
+
+    They do so for the moment, so the clock of the server has gone back since: one that jumped on by an hour has each
+    run at work crash, and they would wait for that hour.
+
+    Raises:
+        StudioError: The server does not answer.
+    """
+    now = datetime.now(UTC)
+    later = FlowRunFilterNextScheduledStartTime(after_=now + SOON)
+    waiting = FlowRunFilter(state=in_state(StateType.SCHEDULED), next_scheduled_start_time=later)
+    for run in list_flow_runs(waiting):
+        if run.state and run.state.message == GIVEN_BACK:
+            with patient_client() as client:
+                client.set_flow_run_state(run.id, AwaitingRetry(scheduled_time=now, message=GIVEN_BACK))
 
 
 def answer_unanswered(now: datetime | None = None) -> None:

@@ -15,6 +15,8 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import psutil
@@ -22,6 +24,7 @@ from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runner._flow_run_executor import FlowRunExecutorContext
 from prefect.runner._process_manager import ProcessHandle
 from prefect.runner._starter_engine import EngineCommandStarter
@@ -32,11 +35,13 @@ from infra.command_errors import StackError
 from infra.gpus import hold
 from infra.registration import POOL
 from infra.stack_settings import ROOT, StackSettings
+from tasks.errors import expected_found_fix
 
 LOGGER = logging.getLogger("prefect.worker.studio")
 DRAIN_S = 5.0  # with the time that ends need and the 15 s of `retry-crashed-runs` a run is given back within 30 s
 ENDING_S = 8.0  # what a run has to write that it was ended
 _LOOK_S = 0.1
+MOST_SKEW = timedelta(minutes=5)  # an object store refuses requests from 15 minutes on
 PULL_STEPS: list[dict[str, Any]] = [{"deployments.checkout.enter": {}}]  # of prefect.yaml
 _ENTRYPOINT = re.compile(r"flows/(\w+)\.py:(\w+)")
 
@@ -87,11 +92,24 @@ class _ByNumber(TaskStatus[ProcessHandle]):
         self._told.started(value.pid)
 
 
+def clock_error(server: datetime, before: datetime, after: datetime) -> str:
+    """Return what is to do about a clock by which the server answered at another time than between these two."""
+    if before - MOST_SKEW <= server <= after + MOST_SKEW:
+        return ""
+    found = f"{after:%Y-%m-%d %H:%M:%S} where it is {server:%Y-%m-%d %H:%M:%S} there (UTC)"
+    fix = "Set both clocks by NTP (`timedatectl`). Until then this worker takes no runs, which would fail here."
+    return expected_found_fix("the clock of this machine to be as that of Prefect's server", found, fix)
+
+
 class DrainingWorker(ProcessWorker):
-    """A process worker that can be told to take no more runs, and starts flows of this checkout by itself."""
+    """A process worker that can be told to take no more runs, and starts flows of this checkout by itself.
+
+    It takes none either while the clock of its machine is wrong: each would fail, one after the other.
+    """
 
     job_configuration = CheckoutConfiguration
     is_draining = False
+    _clock_error = ""
 
     @classmethod
     def __dispatch_key__(cls) -> str:
@@ -99,8 +117,34 @@ class DrainingWorker(ProcessWorker):
         return "draining-process"
 
     async def get_and_submit_flow_runs(self) -> list[Any]:
-        """Take what waits, unless it is draining."""
-        return [] if self.is_draining else await super().get_and_submit_flow_runs()
+        """Take what waits, unless it is draining or its clock is wrong."""
+        return [] if self.is_draining or self._clock_error else await super().get_and_submit_flow_runs()
+
+    def is_worker_still_polling(self, query_interval_seconds: float) -> bool:
+        """Return whether its health check passes."""
+        return not self._clock_error and super().is_worker_still_polling(query_interval_seconds)
+
+    async def sync_with_backend(self) -> None:
+        """Tell the server that it is there, and compare their clocks."""
+        await super().sync_with_backend()
+        error = await self._compare_clocks()
+        if error:
+            LOGGER.error("%s", error)
+        elif self._clock_error:
+            LOGGER.info("the clock of this machine is right again")
+        self._clock_error = error
+
+    async def _compare_clocks(self) -> str:
+        before = datetime.now(UTC)
+        try:
+            answer = await self.client.hello()
+        except PrefectHTTPStatusError as error:
+            answer = error.response
+        try:
+            server = parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
+        except (KeyError, ValueError):  # it does not say
+            return ""
+        return clock_error(server, before, datetime.now(UTC))
 
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[Any]) -> list[Any]:
         """Leave a run alone whose process is still here, such as one that seemed dead while the server was away.

@@ -51,6 +51,7 @@ def detect(queue: WorkQueue, inputs: list[str], folder: Path, find_champion: Fin
     Raises:
         InferenceError: Triton stays away.
         ParameterError: The parameters do not fit the model.
+        Superseded: Another process has been given this flow run, and makes the results.
     """
     run = PinnedRun.from_dict(queue.plan.about)
     log_step("detecting with %s version %s", run.model_name, run.version)
@@ -60,6 +61,7 @@ def detect(queue: WorkQueue, inputs: list[str], folder: Path, find_champion: Fin
     with shard_runs.start_shard_runs(parameters, queue.invite) as are_at_work:
         share = UnattendedShares(queue, are_at_work) if are_at_work else FixedShare(queue)
         _process_chunks(queue, share, folder, find_champion)
+        flow_runs.OwnershipGuard().require()
 
 
 def run_share(shard: Shard, find_champion: FindChampion) -> str:

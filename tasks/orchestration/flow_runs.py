@@ -8,14 +8,17 @@ from uuid import UUID
 
 from prefect import get_run_logger, runtime
 from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import Pause, TerminationSignal
+from prefect.exceptions import ObjectNotFound, Pause, TerminationSignal
 
 from tasks.errors import Cancelled, Superseded
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.current_run import flow_run_id, flow_run_name
-from tasks.orchestration.prefect_client import patient_client, read_flow_run
+from tasks.orchestration.prefect_client import fail_fast_client, patient_client, read_flow_run
 
 CHECK_INTERVAL_S = 5.0
+CERTAIN_S = (
+    60.0  # a silent run is given away 75 s after its last heartbeat at the earliest (deployments/automations.yaml)
+)
 
 
 def flow_run_is_final(flow_run: str) -> bool:
@@ -110,13 +113,15 @@ def throttle(check: Callable[[], bool]) -> Callable[[], bool]:
 class OwnershipGuard:
     """Checks that the flow run still belongs to this process.
 
-    A run whose heartbeats did not arrive, because the machine slept or the server was away, is marked Crashed and
-    retried, and two processes would train on one GPU. No worker ends the process of a run cancelled meanwhile.
+    A run whose heartbeats did not arrive, because the machine slept or nothing came through to the server, is marked
+    Crashed and retried, and two processes would train on one GPU. No worker ends the process of a run cancelled
+    meanwhile.
     """
 
     def __init__(self) -> None:
         self._flow_run = UUID(flow_run_id())
         self._attempt = runtime.flow_run.run_count
+        self._answered = time.monotonic()
 
     def __call__(self) -> None:
         """Ask the server; without an answer the run goes on.
@@ -125,7 +130,37 @@ class OwnershipGuard:
             Superseded: Another process has the run.
             Cancelled: The run was cancelled.
         """
-        run = read_flow_run(self._flow_run)
+        with contextlib.suppress(Exception):
+            self._ask()
+
+    def is_certain(self) -> bool:
+        """Return whether no other process can have the run yet: the server has answered a moment ago."""
+        return time.monotonic() - self._answered < CERTAIN_S
+
+    def require(self) -> None:
+        """Ask until the server answers, for what two processes must not do.
+
+        The run could not end without the server either, and what it has done so far is kept.
+
+        Raises:
+            Superseded: Another process has the run.
+            Cancelled: The run was cancelled.
+        """
+        told = False
+        while True:
+            try:
+                return self._ask()
+            except Exception as error:  # noqa: BLE001 - whatever the client raises
+                if not told:
+                    get_run_logger().warning("this run may be another's by now, so it waits for an answer: %r", error)
+                told = True
+            time.sleep(CHECK_INTERVAL_S)
+
+    def _ask(self) -> None:
+        run = None
+        with contextlib.suppress(ObjectNotFound):  # somebody has deleted it, and nobody else can have it
+            run = fail_fast_client().read_flow_run(self._flow_run)
+        self._answered = time.monotonic()
         if run is None or run.state is None:
             return
         if run.state.is_scheduled() or run.state.is_pending() or run.run_count > self._attempt:

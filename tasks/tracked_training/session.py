@@ -129,8 +129,8 @@ class TrackedRun:
         session, dataset = self.session, self.session.data.dataset
         folder = session.folder / "training"
         job = training_steps.training_job(dataset.data, dataset.task, session.base.source, session.training, folder)
-        epoch_logger = live_metrics.EpochLogger(self.run_id)
         owner = OwnershipGuard()
+        epoch_logger = live_metrics.EpochLogger(self.run_id, owner.is_certain)
         listeners: list[training_steps.EpochListener] = [
             EpochProgress("training-progress"),
             epoch_logger,
@@ -140,13 +140,14 @@ class TrackedRun:
         log_step("training %d epochs on %d images", session.training.epochs, dataset.images["train"])
         with live_metrics.system_metrics(self.run_id):
             model = training_steps.train(job, session.checkpoints, listeners, owner)
+        owner.require()
         # Hours of training outlive a registry that is down.
         upload_file(model.weights, Bucket.RUNS, f"{flow_run_id()}/best.pt")
         runs.log_artifact(self.run_id, merge_steps.write_sample(dataset, session.folder))
         # What is logged once only comes after what has waited for MLflow.
         epoch_logger.flush()
         runs.log_training(self.run_id, model)
-        owner()
+        owner.require()  # MLflow may have been away for minutes
         return model
 
     def register(self, model: TrainedModel) -> registry.ModelVersion:

@@ -4,7 +4,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tasks.settings import Settings
@@ -24,10 +24,14 @@ class EpochLogger:
 
     Epochs that MLflow does not take wait and are logged in order later. A call takes at most 15 s, and 1 s while MLflow
     is known to be down; the request goes on beside the training. `flush` takes at most 45 s.
+
+    While `is_certain` is False another process may be at the same run: epochs then wait until it is True, or for
+    `flush`.
     """
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, is_certain: Callable[[], bool]) -> None:
         self._run_id = run_id
+        self._is_certain = is_certain
         self._client = client()
         self._logged: set[int] | None = None  # None until MLflow has answered
         self._waiting: deque[tuple[EpochResult, int]] = deque()
@@ -41,7 +45,8 @@ class EpochLogger:
         """Log one finished epoch, and those that wait; never raises for MLflow's errors."""
         # With the same time and step MLflow keeps a value once, though it comes twice.
         self._waiting.append((epoch, int(time.time() * 1000)))
-        self._send(WAIT_WHILE_DOWN_S if self._down else WAIT_S)
+        if self._is_certain():
+            self._send(WAIT_WHILE_DOWN_S if self._down else WAIT_S)
 
     def flush(self) -> None:
         """Try once more to log what waits; logs how much is lost if that fails."""

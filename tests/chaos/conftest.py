@@ -1,9 +1,15 @@
 """An archive, and a model that is served, with the next version of it."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+
+if TYPE_CHECKING:
+    from infra.stack_settings import StackSettings
+    from tests.chaos.steps import Workers
 
 # prefect is imported in the fixtures: it reads its address once, which pytest_configure sets after this file is read.
 
@@ -32,6 +38,21 @@ def archive(stack: object, tmp_path_factory: pytest.TempPathFactory) -> str:  # 
     return plan.name
 
 
+@pytest.fixture(scope="session")
+def media(stack: object) -> str:  # noqa: ARG001
+    """Images in bucket media, under this prefix."""
+    import boto3
+    import cv2
+
+    from tests.chaos.steps import IMAGES, MEDIA
+    from tests.flows.registered import pictures
+
+    store, bodies = boto3.client("s3"), [cv2.imencode(".jpg", each)[1].tobytes() for each in pictures(8)]
+    for number in range(IMAGES):
+        store.put_object(Bucket="media", Key=f"{MEDIA}{number:05d}.jpg", Body=bodies[number % len(bodies)])
+    return MEDIA
+
+
 @pytest.fixture
 def model(weights: tuple[Path, Path, Path]) -> str:
     """A model with version 1, which is served, and version 2, which is the challenger; both are in the repository."""
@@ -45,3 +66,16 @@ def model(weights: tuple[Path, Path, Path]) -> str:
         model_repository.publish_version.fn(name, version, weights[2])
     assert deploy(name, 1, **UNCOMPARED).is_completed()
     return name
+
+
+@pytest.fixture
+def workers(stack: "StackSettings") -> "Iterator[Workers]":
+    """Workers of the test in the place of the stack's."""
+    from tests.chaos.steps import Workers, without_workers
+
+    with without_workers(stack):
+        found = Workers(stack)
+        yield found
+        for worker in found.started:
+            if worker.poll() is None:
+                found.kill(worker)

@@ -1,7 +1,8 @@
 """Flow runs on the stack's worker, as people and the kernel treat them."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from uuid import UUID
 
 import psutil
@@ -10,12 +11,15 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import LogSort
 
 from infra import supervisord
-from infra.stack_settings import StackSettings
+from infra.services import worker_command, worker_process_environment
+from infra.stack_settings import ROOT, StackSettings
 from tasks.orchestration.prefect_client import patient_client
 from tests.waiting import eventually
 
 DEADLINE_S = 300
 FLOW = "flow's process"
+IMAGES = 1000
+MEDIA = "chaos/"  # the prefix of these images, in bucket media
 ENGINE = "infra.engine"  # in the command of that process
 
 
@@ -79,21 +83,48 @@ def without_workers(stack: StackSettings) -> Iterator[None]:
             supervisor.startProcess(name)
 
 
+class Workers:
+    """Workers of the stack's pool, started by hand as `studio worker` does."""
+
+    def __init__(self, stack: StackSettings) -> None:
+        self._stack, self.started = stack, list[psutil.Popen]()
+
+    def start(
+        self, *options: str, environment: Mapping[str, str] | None = None, log: Path | None = None, **chosen: object
+    ) -> psutil.Popen:
+        """Start one with what `worker_command` takes, this beside its environment, and its output in a file."""
+        command = [*worker_command(self._stack, **chosen), *options]  # type: ignore[arg-type]
+        ours = {supervisord.STACK_ENV_VAR: str(self._stack.state_dir)}
+        environment = worker_process_environment(self._stack) | ours | dict(environment or {})
+        with log.open("wb") if log else contextlib.nullcontext() as output:
+            self.started.append(psutil.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output))
+        return self.started[-1]
+
+    def kill(self, worker: psutil.Popen) -> None:
+        """End one and all that it has started, as if its machine were gone."""
+        for process in [*worker.children(recursive=True), worker]:
+            process.kill()
+        worker.wait()
+
+
 def kill(stack: StackSettings, victim: str, run: UUID) -> None:
-    """End a process as the kernel would; what supervises it starts it again."""
+    """End a process as the kernel would; what supervises it starts it again. Fails if there is none."""
     if victim == FLOW:
         (process,) = processes(run, ENGINE)
         process.kill()
-    elif victim == "worker" and processes(run, ENGINE):
+    elif victim == "worker":
         worker_of(run).kill()
     else:
         kill_service(stack, victim)
 
 
 def kill_service(stack: StackSettings, name: str) -> None:
+    """End a service as the kernel would. Fails if it does not run."""
     with supervisord.connect(stack) as supervisor:
         process = psutil.Process(supervisor.getProcessInfo(name)["pid"])
-    children = process.children(recursive=True) if name != "worker" else []  # its runs are processes of their own
+    children = (
+        process.children(recursive=True) if supervisord.WORKER not in name else []
+    )  # its runs are processes of their own
     for each in [process, *children]:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.kill()

@@ -4,24 +4,20 @@ import io
 import json
 import re
 import time
-from collections.abc import Iterator
 from uuid import UUID
 
 import boto3
 import cv2
-import psutil
 import pyarrow.parquet as pq
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.states import Scheduled
 
-from infra import supervisord
-from infra.stack_settings import ROOT, StackSettings
-from infra.supervisord import bin_path
+from infra.stack_settings import StackSettings
 from tasks.inference.work_plan import IMAGES_PER_CHUNK
 from tasks.orchestration import deployed_flows
-from tests.chaos.steps import ENGINE, completed, processes, read, set_state, until
+from tests.chaos.steps import ENGINE, Workers, completed, kill_service, processes, read, set_state, until
 from tests.flows.registered import pictures
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, served, undeploy
 
@@ -71,14 +67,6 @@ def assert_whole(run: UUID, versions: set[int]) -> None:
     ]
     assert read(run).state_name == "Completed with 1 failures"
     assert parts(run) == 0
-
-
-def kill_service(stack: StackSettings, name: str) -> None:
-    """End a service as the kernel would; the supervisor starts it again."""
-    with supervisord.connect(stack) as supervisor:
-        process = psutil.Process(supervisor.getProcessInfo(name)["pid"])
-    for each in [process, *process.children(recursive=True)]:
-        each.kill()
 
 
 def kill_flow(run: UUID) -> None:
@@ -187,45 +175,19 @@ def chunks_done(message: str) -> int:
     return int(said[1]) if said else 0
 
 
-@pytest.fixture
-def two_workers(stack: StackSettings) -> Iterator[list[psutil.Popen]]:
-    """Two workers instead of the stack's, the first with room for one run; the second is started by the test."""
-    with supervisord.connect(stack) as supervisor:
-        supervisor.stopProcess("worker")
-    started: list[psutil.Popen] = [_worker("first", 1)]
-    try:
-        yield started
-    finally:
-        for worker in started:
-            _kill_tree(worker)
-        with supervisord.connect(stack) as supervisor:
-            supervisor.startProcess("worker")
-
-
-def _worker(name: str, limit: int) -> psutil.Popen:
-    command = [bin_path("prefect"), "worker", "start", "--pool", "gpu", "--type", "process", "--name", name]
-    return psutil.Popen([*command, "--limit", str(limit)], cwd=ROOT)
-
-
-def _kill_tree(worker: psutil.Popen) -> None:
-    if worker.poll() is None:
-        for process in [*worker.children(recursive=True), worker]:
-            process.kill()
-        worker.wait()
-
-
 @pytest.mark.heavy
-def test_workers_share_a_run_and_one_may_die(two_workers: list[psutil.Popen], model: str) -> None:
+def test_workers_share_a_run_and_one_may_die(workers: Workers, model: str) -> None:
+    workers.start(queues=["inference"], limit=1)
     run = start(model, shards=2, tiles={"size": 96})  # tiles make it last
-    until(lambda: processes(run, "engine"), "the first worker is at it")
-    two_workers.append(_worker("second", 2))
-    until(lambda: len(helpers(run)) == 2 and all(processes(helper, "engine") for helper in helpers(run)), "helpers")
+    until(lambda: processes(run, ENGINE), "the first worker is at it")
+    second = workers.start(queues=["inference"], limit=2)
+    until(lambda: len(at_work(run)) == 2, "the second is, with both helpers")
     before = parts(run)
     until(lambda: parts(run) >= before + 6, "all are at it")
-    _kill_tree(two_workers[1])
-    for helper in helpers(run):
-        for process in processes(helper):
-            process.kill()
+    killed = at_work(run)
+    assert len(killed) == 2
+    workers.kill(second)
+    assert not any(processes(helper) for helper in killed)
     began = time.monotonic()
     until(lambda: completed(run), "completed")
     print(f"completed {time.monotonic() - began:.0f} s after the second worker was killed")

@@ -37,7 +37,7 @@ from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.tracked_evaluation.validation import keep_validation
 from tasks.tracking import registered_models, registry
-from tests.chaos.steps import ENGINE, FLOW, kill, log, processes, read, until
+from tests.chaos.steps import ENGINE, FLOW, IMAGES, kill, log, processes, read, until
 from tests.flows import registered
 from tests.flows.steps import aside, champion, served
 from tests.tasks.catalogue.registry import infer as record_run
@@ -48,7 +48,6 @@ from tests.tasks.inference.results.examples import picture
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 EPOCHS = 6
-IMAGES = 1000
 LARGE_IMAGES = 1000
 EVALUATED_IMAGES = 800
 CHOSEN_FROM = 500
@@ -84,14 +83,6 @@ def small_archive(stack: object, tmp_path_factory: pytest.TempPathFactory) -> st
     path = demo_data.write_archive(plan, tmp_path_factory.mktemp("archive"))
     boto3.client("s3").upload_file(str(path), "datasets", plan.name)
     return plan.name
-
-
-@pytest.fixture(scope="module")
-def media(stack: object) -> str:  # noqa: ARG001
-    store, bodies = boto3.client("s3"), [cv2.imencode(".jpg", each)[1].tobytes() for each in registered.pictures(8)]
-    for number in range(IMAGES):
-        store.put_object(Bucket="media", Key=f"matrix/{number:05d}.jpg", Body=bodies[number % len(bodies)])
-    return "matrix/"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,27 +1,22 @@
 """Several workers: one that is told to end hands over, and many runs are each done once."""
 
 import signal
-import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
 from uuid import UUID
 
 import boto3
 import httpx
-import psutil
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
 
 from infra import demo_data
 from infra.demo_data import ArchivePlan
-from infra.services import worker_command, worker_process_environment
-from infra.stack_settings import ROOT, StackSettings
-from infra.supervisord import STACK_ENV_VAR
+from infra.stack_settings import StackSettings
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.prefect_client import patient_client
-from tests.chaos.steps import ENGINE, completed, log, processes, read, until, without_workers
+from tests.chaos.steps import ENGINE, Workers, completed, log, processes, read, until
 from tests.chaos.test_trainings import PLANS, carried_on_after, reached, start
 from tests.waiting import eventually
 
@@ -30,33 +25,8 @@ HANDED_OVER_S = 30
 AT_ONCE = 50
 ENDED_S = 600  # each takes seconds of processor time to start
 QUEUED = 500
-PAGE_S = 1.0
-
-
-class Workers:
-    """Workers of the stack's pool, started by hand as `studio worker` does."""
-
-    def __init__(self, stack: StackSettings) -> None:
-        self._stack, self.started = stack, list[psutil.Popen]()
-
-    def start(self, *options: str, **chosen: object) -> psutil.Popen:
-        command = [*worker_command(self._stack, **chosen), *options]  # type: ignore[arg-type]
-        environment = worker_process_environment(self._stack) | {STACK_ENV_VAR: str(self._stack.state_dir)}
-        self.started.append(psutil.Popen(command, cwd=ROOT, env=environment))
-        return self.started[-1]
-
-
-@pytest.fixture
-def workers(stack: StackSettings) -> Iterator[Workers]:
-    """Workers of the test in the place of the stack's."""
-    with without_workers(stack):
-        found = Workers(stack)
-        yield found
-        for worker in found.started:
-            if worker.poll() is None:
-                for process in [*worker.children(recursive=True), worker]:
-                    process.kill()
-                worker.wait()
+SLOWER = 4  # times, at most
+PAGES = 20  # asked for; the quickest counts, as other work may slow any of them
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,18 +104,20 @@ def test_the_pages_stay_quick_while_five_hundred_runs_wait(stack: StackSettings)
         return answer.raise_for_status().text
 
     def page_s() -> float:
-        began = time.monotonic()
-        page()
-        return time.monotonic() - began
+        took = []
+        for _ in range(PAGES):
+            began = time.monotonic()
+            page()
+            took.append(time.monotonic() - began)
+        return min(took)
 
-    page_s()
-    before = statistics.median(page_s() for _ in range(5))
+    before = page_s()
     runs = [deployed_flows.start("validate-dataset", {"archive": SMALL.name}) for _ in range(QUEUED)]
-    after = statistics.median(page_s() for _ in range(5))
+    after = page_s()
     shown = page()
     assert any(str(run) in shown for run in runs)
     with patient_client() as client:
         for run in runs:
             client.delete_flow_run(run)
     print(f"page of runs: {before * 1000:.0f} ms, with {QUEUED} runs waiting {after * 1000:.0f} ms")
-    assert after < PAGE_S
+    assert after < SLOWER * before

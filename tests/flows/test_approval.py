@@ -1,7 +1,5 @@
 """Deployments that wait for a person, on the stack's worker."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,7 +15,7 @@ from tasks.orchestration import deployed_flows
 from tasks.orchestration.flow_runs import flow_run_is_final
 from tasks.serving import model_repository
 from tasks.storage.locks import is_held
-from tests.chaos.steps import log, processes, read, until
+from tests.chaos.steps import ENGINE, log, processes, read, until
 from tests.clients import prefect_api
 from tests.emitted import emitted, events
 from tests.flows.registered import register
@@ -122,8 +120,8 @@ def test_a_run_that_is_killed_after_the_answer_knows_it(name: str) -> None:
     run = ask(name, **UNCOMPARED)
     approval.answer(run, True, "Ann", "go")
     until(lambda: any("was approved by Ann" in line for line in log(run)), "it goes on")
-    for process in processes(run):
-        os.kill(process.pid, signal.SIGKILL)
+    (process,) = processes(run, ENGINE)
+    process.kill()
     assert ended_for_good(run) == ("Completed", f"{name} version 2 is served and is the champion")
     assert tags(name)["approval.comment"] == "go"
     assert len(events("approval.wanted", f"version:{name}/2")) == 1

@@ -83,8 +83,8 @@ def goes_on(run: UUID, title: str) -> bool:
 
 def kill(run: UUID) -> None:
     """End the pipeline's process as the kernel would."""
-    for process in processes(run, ENGINE):
-        process.kill()
+    (process,) = processes(run, ENGINE)
+    process.kill()
 
 
 @pytest.mark.heavy

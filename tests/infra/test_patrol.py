@@ -7,13 +7,23 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Running, Suspended
 
 from infra import patrol as patrol_module
-from infra.patrol import REVIEWS, cancel_left_runs, patrol, resume_pipelines, resume_reviews
+from infra.patrol import (
+    GIVEN_BACK,
+    REVIEWS,
+    cancel_left_runs,
+    hasten_given_back_runs,
+    patrol,
+    resume_pipelines,
+    resume_reviews,
+)
+from infra.stack_settings import ROOT
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.child_runs import PIPELINE, child_tag
 from tasks.review.deadlines import expiry_of
@@ -26,7 +36,8 @@ def test_a_server_that_is_away_is_visited_again_later(caplog: pytest.LogCaptureF
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), caplog.at_level(logging.WARNING):
         patrol("http://127.0.0.1:9/api", None)
     assert [line.partition(":")[0] for line in caplog.messages] == [
-        *("announce_active_runs", "answer_unanswered", "resume_pipelines", "resume_reviews", "cancel_left_runs")
+        *("announce_active_runs", "hasten_given_back_runs", "answer_unanswered"),
+        *("resume_pipelines", "resume_reviews", "cancel_left_runs"),
     ]
 
 
@@ -51,6 +62,22 @@ def start(client: SyncPrefectClient) -> Iterator[Callable[..., UUID]]:
     yield start
     for deployment in made.values():
         client.delete_deployment(deployment)
+
+
+def test_a_run_that_was_given_back_for_a_later_hour_begins_at_once(
+    client: SyncPrefectClient, start: Callable[..., UUID]
+) -> None:
+    """The server's clock was an hour ahead when the automation did so. Who set a time himself has meant it."""
+    automations = yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())
+    assert GIVEN_BACK in [action.get("message") for each in automations for action in each["actions"]]
+    later = datetime.now(UTC) + timedelta(hours=1)
+    given_back = start("crashed", AwaitingRetry(scheduled_time=later, message=GIVEN_BACK))
+    meant = start("crashed", AwaitingRetry(scheduled_time=later, message="tomorrow"))
+    hasten_given_back_runs()
+    hastened = client.read_flow_run(given_back).next_scheduled_start_time
+    assert hastened
+    assert hastened <= datetime.now(UTC)
+    assert client.read_flow_run(meant).next_scheduled_start_time == later
 
 
 @pytest.mark.parametrize("waits", [AwaitingRetry(), Suspended()], ids=lambda state: state.name)

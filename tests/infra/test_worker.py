@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.workers.process import ProcessWorker
 
 from infra.stack_settings import ROOT
-from infra.worker import PULL_STEPS, CheckoutConfiguration, DrainingWorker
+from infra.worker import PULL_STEPS, CheckoutConfiguration, DrainingWorker, clock_error
 from tasks.orchestration import deployed_flows
 from tests.prefect_runs import make_run
 from tests.waiting import eventually
@@ -64,6 +65,30 @@ def test_a_run_whose_process_is_still_here_waits_for_its_end(monkeypatch: pytest
     monkeypatch.setattr(ProcessWorker, "_submit_scheduled_flow_runs", take)
     asyncio.run(poll())
     assert taken == [[other], [here, other]]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "is_wrong"), [(-60, True), (-6, True), (-4, False), (0, False), (4, False), (6, True), (60, True)]
+)
+def test_a_clock_that_is_minutes_off_is_wrong(minutes: int, is_wrong: bool) -> None:
+    here = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    error = clock_error(here + timedelta(minutes=minutes), here, here)
+    assert bool(error) == is_wrong
+    assert not is_wrong or f"2026-01-02 {3 + (minutes + 4) // 60:02}:{(minutes + 4) % 60:02}:00 there" in error
+
+
+def test_an_answer_that_takes_minutes_makes_no_clock_wrong() -> None:
+    asked = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    for answered in (asked, asked + timedelta(hours=1)):
+        assert not clock_error(answered, asked, asked + timedelta(hours=1))
+
+
+def test_a_worker_with_a_wrong_clock_takes_nothing_and_is_not_well() -> None:
+    worker = DrainingWorker(work_pool_name="gpu", limit=2)
+    assert worker.is_worker_still_polling(2)
+    worker._clock_error = "wrong"
+    assert not worker.is_worker_still_polling(2)
+    assert asyncio.run(worker.get_and_submit_flow_runs()) == []  # nor does it ask
 
 
 def test_a_run_whose_deployment_enters_the_checkout_is_of_it() -> None:

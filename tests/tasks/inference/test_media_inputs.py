@@ -24,7 +24,7 @@ from tasks.orchestration.retries import RetryPolicy
 from tasks.storage import object_store, ranged_reads, s3_client
 from tasks.storage.ranged_reads import ObjectChangedError
 from tasks.storage.s3_client import StorageError
-from tests.tasks.storage.proxy import Proxy
+from tests.proxy import Proxy
 
 pytestmark = pytest.mark.usefixtures("stack")
 KEYS = ("list/a.jpg", "list/b.png", "list/deep/c.jpg", "list/d[1].jpg", "list/é ü.jpg")

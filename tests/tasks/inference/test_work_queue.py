@@ -22,7 +22,7 @@ from tasks.inference.work_queue import WorkQueue, create_queue, open_queue
 from tasks.media.file_type import MediaKind
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import StorageError
-from tests.tasks.storage.proxy import Proxy
+from tests.proxy import Proxy
 
 pytestmark = pytest.mark.usefixtures("stack")
 

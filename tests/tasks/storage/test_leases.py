@@ -25,7 +25,7 @@ from tasks.serving.http_client import ServingError
 from tasks.serving.served_model import ServedModel
 from tasks.settings import Settings
 from tasks.storage import leases
-from tests.tasks.storage.proxy import Proxy
+from tests.proxy import Proxy
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("stack")

@@ -31,6 +31,10 @@ def run_id() -> str:
     return opened(str(uuid4()))
 
 
+def certain() -> bool:
+    return True
+
+
 def timed(logger: EpochLogger, number: int) -> float:
     began = time.monotonic()
     logger(epoch(number))
@@ -70,7 +74,7 @@ def start_mlflow(stack: StackSettings) -> None:
 
 
 def test_an_epoch_is_a_step_with_its_time_and_batch(run_id: str) -> None:
-    logger = EpochLogger(run_id)
+    logger = EpochLogger(run_id, certain)
     logger(epoch(1, extra={"lost": math.nan}))
     metrics = run(run_id).data.metrics
     assert {name: metrics[name] for name in ("train/box_loss", "epoch_seconds", "batch")} == {
@@ -83,10 +87,10 @@ def test_an_epoch_is_a_step_with_its_time_and_batch(run_id: str) -> None:
 
 def test_after_a_resume_only_what_is_missing_is_logged(run_id: str) -> None:
     """Epochs that are told again, or trained again, are steps already; one that never arrived is not."""
-    first = EpochLogger(run_id)
+    first = EpochLogger(run_id, certain)
     first(epoch(1))
     first(epoch(3))
-    again = EpochLogger(run_id)
+    again = EpochLogger(run_id, certain)
     for number in (1, 2, 3):
         again(epoch(number, restored=True))
     again(epoch(3))
@@ -96,7 +100,7 @@ def test_after_a_resume_only_what_is_missing_is_logged(run_id: str) -> None:
 
 
 def test_an_epoch_that_mlflow_refuses_does_not_hold_up_the_next(run_id: str, caplog: pytest.LogCaptureFixture) -> None:
-    logger = EpochLogger(run_id)
+    logger = EpochLogger(run_id, certain)
     for number in (1, 2):
         logger(epoch(number, extra={"not a name?": 1.0}))
     logger(epoch(3))
@@ -113,7 +117,7 @@ def test_a_server_that_does_not_answer_costs_no_step_and_doubles_none(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(live_metrics, "WAIT_S", 0.8)
     monkeypatch.setattr(live_metrics, "WAIT_WHILE_DOWN_S", 0.3)
-    logger = EpochLogger(run_id)
+    logger = EpochLogger(run_id, certain)
     logger(epoch(1))
     send(asleep, psutil.Process.suspend)
     assert 0.7 < timed(logger, 2) < 1.5
@@ -130,6 +134,19 @@ def test_a_server_that_does_not_answer_costs_no_step_and_doubles_none(
     assert caplog.text.count("MLflow takes epochs again") == 1
 
 
+def test_epochs_wait_while_another_process_may_be_at_the_run(run_id: str) -> None:
+    asked = iter([True, False, False, True, False])
+    logger = EpochLogger(run_id, lambda: next(asked))
+    for number in (1, 2, 3):
+        logger(epoch(number))
+    assert steps(run_id, "epoch_seconds") == [1]
+    logger(epoch(4))
+    assert steps(run_id, "epoch_seconds") == [1, 2, 3, 4]
+    logger(epoch(5))
+    logger.flush()
+    assert steps(run_id, "epoch_seconds") == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.heavy
 def test_an_outage_costs_neither_the_training_nor_its_figures(
     run_id: str,
@@ -139,7 +156,7 @@ def test_an_outage_costs_neither_the_training_nor_its_figures(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The epochs of an outage come later and in order; a version is registered as soon as MLflow is back."""
-    logger = EpochLogger(run_id)
+    logger = EpochLogger(run_id, certain)
     assert timed(logger, 1) < 10
     assert timed(logger, 2) < 2
     began = time.monotonic()

@@ -76,7 +76,7 @@ def test_a_training_that_is_tried_again_registers_no_second_version(untrained: P
     first, other = str(uuid4()), str(uuid4())
     run_id = opened(first)
     for number in (1, 2, 3):
-        live_metrics.EpochLogger(run_id)(epoch(number))
+        live_metrics.EpochLogger(run_id, lambda: True)(epoch(number))
     runs.log_training.fn(run_id, model)
     assert [registered("again", model, each) for each in (first, first, other, first)] == [1, 1, 2, 1]
     assert run(run_id).info.status == "RUNNING"

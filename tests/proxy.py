@@ -1,7 +1,9 @@
-"""A way to the object store that can be cut."""
+"""A way to a service that can be cut."""
 
+import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 
 
@@ -9,7 +11,8 @@ class Proxy:
     """Passes on every connection to a port of this machine, while it is open."""
 
     def __init__(self, target: int) -> None:
-        self._target, self._lose = target, threading.Event()
+        self._target, self._lose, self._passes = target, threading.Event(), threading.Event()
+        self._passes.set()
         self._server: socket.socket | None = None
         self._connections: list[socket.socket] = []
         self.port = 0
@@ -35,13 +38,22 @@ class Proxy:
         """Let the next request through, and cut the connection where its answer comes."""
         self._lose.set()
 
+    @contextlib.contextmanager
+    def lost(self) -> Iterator[None]:
+        """Let nothing through in the block, as a network that loses each packet; what was sent arrives after it."""
+        self._passes.clear()
+        try:
+            yield
+        finally:
+            self._passes.set()
+
     def _accept(self, server: socket.socket) -> None:
         with suppress(OSError):
             while True:
                 client, _ = server.accept()
-                store = socket.create_connection(("127.0.0.1", self._target))
-                self._connections += [client, store]
-                for source, target, answers in ((client, store, False), (store, client, True)):
+                service = socket.create_connection(("127.0.0.1", self._target))
+                self._connections += [client, service]
+                for source, target, answers in ((client, service, False), (service, client, True)):
                     threading.Thread(target=self._pass, args=(source, target, answers), daemon=True).start()
 
     def _pass(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
@@ -50,6 +62,7 @@ class Proxy:
                 if answers and self._lose.is_set():
                     self._lose.clear()
                     break
+                self._passes.wait()
                 target.sendall(data)
         _cut(source)
         _cut(target)
