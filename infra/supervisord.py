@@ -178,13 +178,25 @@ def stop(settings: StackSettings) -> bool:
     family = [running, *running.children(recursive=True)]
     # One that does not answer is ended below, with what it started.
     with contextlib.suppress(xmlrpc.client.Error, OSError, HTTPException), connect(settings) as supervisor:
-        stop_workers(supervisor)  # first, while they can still report to Prefect
+        _stop_further_workers(settings, family)  # these first, while they can still report to Prefect
+        stop_workers(supervisor)
         family += running.children(recursive=True)
         supervisor.stopAllProcesses(False)  # side by side: its shutdown would stop one after the other
         supervisor.shutdown()
     _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS + 10)
     _end([*alive, *processes(settings)])
     return True
+
+
+def _stop_further_workers(settings: StackSettings, supervised: list[psutil.Process]) -> None:
+    """Tell the workers that people have started in terminals here to end, and wait until they have handed over."""
+    further = []
+    for each in processes(settings):
+        with contextlib.suppress(psutil.Error):
+            if each not in supervised and "infra.worker" in each.cmdline():
+                each.terminate()
+                further.append(each)
+    psutil.wait_procs(further, timeout=STOP_SECONDS)
 
 
 def stop_workers(supervisor: Any) -> None:  # noqa: ANN401 - a proxy

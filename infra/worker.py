@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any
 
 import psutil
@@ -25,6 +26,7 @@ from anyio.abc import TaskStatus
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.logging.loggers import flow_run_logger
 from prefect.runner._flow_run_executor import FlowRunExecutorContext
 from prefect.runner._process_manager import ProcessHandle
 from prefect.runner._starter_engine import EngineCommandStarter
@@ -170,6 +172,7 @@ class DrainingWorker(ProcessWorker):
         Raises:
             RuntimeError: The process did not start.
         """
+        flow_run_logger(flow_run).info("carried out by worker %s", self.name)
         flow = configuration.flow if isinstance(configuration, CheckoutConfiguration) else None
         if flow is None:
             return await super().run(flow_run, configuration, task_status)
@@ -204,7 +207,7 @@ async def work(worker: DrainingWorker, drain_s: float, *, with_healthcheck: bool
     told = asyncio.Semaphore(0)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.release)
-    working = asyncio.create_task(worker.start(with_healthcheck=with_healthcheck))
+    working = asyncio.create_task(worker.start(with_healthcheck=with_healthcheck, printer=LOGGER.info))
     waiting = asyncio.create_task(told.acquire())
     await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
     if waiting.done():
@@ -272,8 +275,30 @@ def main() -> None:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the driver's numbers; CUDA's own begin with the fastest
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     worker = DrainingWorker(name=given.name, work_pool_name=POOL, work_queues=given.queue, limit=given.limit)
+    refused: ExceptionGroup[PrefectHTTPStatusError] | None = None
     with held:
-        asyncio.run(work(worker, given.drain, with_healthcheck=given.health))
+        try:
+            asyncio.run(work(worker, given.drain, with_healthcheck=given.health))
+        except* PrefectHTTPStatusError as errors:
+            refused, others = errors.split(_is_shut_out)
+            if others:
+                raise
+    if refused:
+        sys.exit(
+            expected_found_fix(
+                "Prefect's server to let this worker in",
+                "that it refuses its account and token",
+                "Ask an admin whether the account is disabled or the token has ended, and for another file of "
+                "`studio worker-env`. Its runs are carried on by other workers.",
+            )
+        )
+
+
+def _is_shut_out(error: Exception) -> bool:
+    return isinstance(error, PrefectHTTPStatusError) and error.response.status_code in (
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+    )
 
 
 if __name__ == "__main__":

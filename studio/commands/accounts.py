@@ -14,6 +14,7 @@ from tasks.errors import StudioError
 
 if TYPE_CHECKING:
     from infra.accounts.database import Database
+    from infra.accounts.people import Account
     from infra.accounts.roles import UserRole
 
 Name = Annotated[str, typer.Argument(help="Name of the account.")]
@@ -46,10 +47,7 @@ def list_users(context: typer.Context, as_json: AsJson = False) -> None:
         print_json([asdict(account) | {"role": str(account.role)} for account in accounts])
         return
     columns = ("name", "role", "state", "made", "made by")
-    rows = [
-        (each.name, each.role, _state(disabled=each.disabled, until=each.password_until), each.made, each.made_by)
-        for each in accounts
-    ]
+    rows = [(each.name, each.role, _state(each), each.made, each.made_by) for each in accounts]
     print_table(columns, rows)
 
 
@@ -202,10 +200,13 @@ def _hand_over(name: str, password: str, *, as_json: bool) -> None:
     )
 
 
-def _state(*, disabled: bool, until: datetime | None) -> str:
-    if disabled:
+def _state(account: "Account") -> str:
+    from infra.accounts.roles import UserRole
+
+    if account.disabled:
         return "disabled"
-    return "has not chosen a password" if until else "active"
+    awaits = account.password_until and account.role is not UserRole.WORKER  # a machine has a token alone
+    return "has not chosen a password" if awaits else "active"
 
 
 def _role(text: str) -> "UserRole":

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import webbrowser
 from datetime import UTC, datetime
 from pathlib import Path
@@ -184,10 +185,11 @@ def worker(
     settings = load_settings()
     has_triton = settings.is_elsewhere("TRITON_GRPC_URL") or (settings.state_dir / "env").is_file()
     command = worker_command(settings, gpus=gpu or "", queues=queue or [], limit=limit, has_triton=has_triton)
+    of = (settings.comes_by_front_door and os.environ.get("MLFLOW_TRACKING_USERNAME")) or socket.gethostname()
     make_temporary_folder(settings)
     os.chdir(ROOT)
     environment = worker_process_environment(settings) | {STACK_ENV_VAR: str(settings.state_dir)}
-    os.execve(command[0], [*command, "--drain", str(drain)], environment)  # noqa: S606
+    os.execve(command[0], [*command, "--name", f"{of}-{os.getpid()}", "--drain", str(drain)], environment)  # noqa: S606
 
 
 def open_page(as_json: AsJson = False) -> None:

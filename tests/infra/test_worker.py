@@ -12,13 +12,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import anyio
+import httpx
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.workers.process import ProcessWorker
 
+from infra import worker
 from infra.stack_settings import ROOT
 from infra.worker import PULL_STEPS, CheckoutConfiguration, DrainingWorker, clock_error
 from tasks.orchestration import deployed_flows
@@ -120,7 +123,25 @@ def test_a_flow_of_the_checkout_is_started_without_a_process_that_looks_for_it()
     assert deployed_flows.wait(run, 120).name == "Failed"
     lines = [line.text for line in deployed_flows.read_log(run)]
     assert any("absent-" in line for line in lines)
+    assert any(re.fullmatch("carried out by worker .*-worker", line) for line in lines)
     assert not [line for line in lines if "pull step" in line]
+
+
+@pytest.mark.parametrize(("status", "says"), [(401, True), (403, True), (503, False)])
+def test_a_worker_that_is_shut_out_says_so_in_words(
+    monkeypatch: pytest.MonkeyPatch, status: int, *, says: bool
+) -> None:
+    """By a stand-in of what Prefect's own worker raises then."""
+
+    async def fail(*_: object, **__: object) -> None:
+        response = httpx.Response(status, request=httpx.Request("POST", "http://prefect"))
+        raise ExceptionGroup("tasks", [PrefectHTTPStatusError("refused", request=response.request, response=response)])
+
+    monkeypatch.setattr(DrainingWorker, "start", fail)
+    monkeypatch.setattr(sys, "argv", ["worker", "--limit", "1"])
+    with pytest.raises((SystemExit, ExceptionGroup)) as ended:
+        worker.main()
+    assert ("Ask an admin" in str(ended.value)) is says
 
 
 @pytest.mark.heavy

@@ -52,6 +52,8 @@ def test_an_account_is_made_changed_and_removed_on_the_machine(
     assert is_password(again["password"], read_password(database, "ada"))
     assert [each["name"] for each in json.loads(studio("users", "--json").stdout)] == ["ada", "boss"]
     assert "has not chosen a password" in studio("users").stdout
+    studio("users", "add", "gpu-7", "--role", "worker")
+    assert re.search(r"gpu-7 +│ worker +│ active", studio("users").stdout)  # a machine chooses none
     studio("users", "remove", "ada")
     assert find_account(database, "ada") is None
     assert {(each.name, each.address) for each in audit_of(database) if each.action != "sign-in"} == {("studio", "")}
