@@ -1,5 +1,6 @@
 """One PostgreSQL server for the tests of accounts; each test finds tables without rows."""
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,11 @@ def database(accounts_settings: "StackSettings") -> "Iterator[Database]":
 @pytest.fixture
 def _stack_with_accounts(
     monkeypatch: pytest.MonkeyPatch, accounts_settings: "StackSettings", database: "Database"
-) -> None:
-    """That stack for what reads the environment, with a front door by its settings and an admin."""
+) -> Iterator[None]:
+    """That stack for what reads the environment, with a front door by its settings and an admin.
+
+    Commands that find a stack set variables of their process, in which other tests go on.
+    """
     from infra.accounts.roles import UserRole
     from tests.infra.accounts.populations import add_person
 
@@ -41,3 +45,7 @@ def _stack_with_accounts(
     monkeypatch.setenv("STUDIO_PUBLIC", "true")
     monkeypatch.setenv("STUDIO_PUBLIC_HOST", "studio.example.org")
     add_person(database, "boss", UserRole.ADMIN)
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)

@@ -253,7 +253,9 @@ def test_an_archive_is_uploaded_checked_listed_exported_and_imported(
     assert (absent.returncode, "found neither under 'no-such.zip'" in absent.stderr) == (1, True)
 
     run = json.loads(checked.stdout)["run"]
-    assert studio("logs", run, "--service", "flow").stdout.splitlines()[0].endswith(f" checking {archive.name}")
+    of_worker, of_flow, *_ = studio("logs", run, "--service", "flow").stdout.splitlines()
+    assert "carried out by worker" in of_worker
+    assert of_flow.endswith(f" checking {archive.name}")
     listed = json.loads(studio("runs", "--flow", "validate-dataset", "--state", "completed", "--json").stdout)["runs"]
     assert [(each["about"], each["state"]) for each in listed if each["run"] == run] == [
         (archive.name, "Valid with warnings")

@@ -410,6 +410,14 @@ def test_without_accounts_nothing_of_them_is_imported_and_no_page_of_them_is_the
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     modules, paths = done.stdout.splitlines()
-    plain = ("cookies", "errors", "names", "roles", "starters", "visitors")  # values and rules, without a library
+    plain = (
+        "cookies",
+        "errors",
+        "names",
+        "permissions",
+        "roles",
+        "starters",
+        "visitors",
+    )  # values and rules, without a library
     assert modules == str(["infra.accounts", *(f"infra.accounts.{name}" for name in plain)])
     assert paths == "[]"
