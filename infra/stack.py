@@ -249,11 +249,14 @@ def wait_until_healthy(wanted: Iterable[Service], settings: StackSettings, say: 
     """Wait until the checks of these services pass.
 
     Raises:
-        StackError: One does not in time; the message names the log to read.
+        StackError: One does not in time, and the message names the log to read; or the stack was stopped meanwhile.
     """
     pending = list(wanted)
     deadline = time.monotonic() + START_SECONDS
     while pending:
+        if supervisord.process(settings) is None:
+            names = ", ".join(service.name for service in pending)
+            raise StackError(f"Expected a stack that starts {names}, found one that was stopped: `studio up`.")
         for service in [*pending]:
             reason = health_error(service)
             if reason is None:

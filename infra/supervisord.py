@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import psutil
 
+from infra.command_errors import StackError
 from infra.stack_settings import HOST, ROOT, StackSettings, write_private
 
 LAUNCHER = ROOT / "infra" / "launch.py"
@@ -26,6 +27,7 @@ STOP_SECONDS = 20
 WORKER = "worker"  # in the name of every service that carries out flow runs
 LONGEST_LOG = "20MB"
 KEPT_LOGS = 3  # of each service, beside the one that is written
+_NOT_THERE = {6, 10, 70}  # SHUTDOWN_STATE, BAD_NAME and NOT_RUNNING of supervisor.xmlrpc.Faults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,15 @@ def process(settings: StackSettings) -> psutil.Process | None:
     return running if ours and running.status() != psutil.STATUS_ZOMBIE else None
 
 
+def is_up(settings: StackSettings) -> bool:
+    """Return whether the stack runs, and nobody stops it now."""
+    if process(settings) is None:
+        return False
+    with contextlib.suppress(OSError, HTTPException, xmlrpc.client.Error), connect(settings) as supervisor:
+        return bool(supervisor.getState()["statename"] == "RUNNING")
+    return False
+
+
 @contextlib.contextmanager
 def connect(settings: StackSettings) -> Iterator[Any]:
     """Yield the XML-RPC interface of the running supervisord."""
@@ -163,11 +174,23 @@ def start_service(settings: StackSettings, name: str) -> None:
 
 
 def signal_service(settings: StackSettings, name: str, signal: str) -> None:
-    """Send a signal, such as HUP, to a service; one that does not run reads its files when it starts."""
+    """Send a signal, such as HUP, to a service; one that does not run reads its files when it starts.
+
+    Raises:
+        StackError: It may run, and has not got the signal.
+    """
     if process(settings) is None:
         return
-    with connect(settings) as supervisor, contextlib.suppress(xmlrpc.client.Fault):
-        supervisor.signalProcess(name, signal)
+    try:
+        with connect(settings) as supervisor:
+            supervisor.signalProcess(name, signal)
+    except (OSError, HTTPException, xmlrpc.client.Error) as error:
+        if isinstance(error, xmlrpc.client.Fault) and error.faultCode in _NOT_THERE:
+            return
+        found = f"{type(error).__name__}: {error}"
+        raise StackError(
+            f"Expected signal {signal} to reach {name}, found {found}. `studio status`, then this again."
+        ) from error
 
 
 def stop(settings: StackSettings) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from infra.backup.moments import is_to_come
 from infra.stack_settings import StackSettings, write_private
 
 FILE = "last-backup.json"
@@ -29,7 +30,12 @@ def write(settings: StackSettings, name: str, folder: Path, taken: datetime) -> 
 
 
 def read(settings: StackSettings) -> LastBackup | None:
-    """Return the last backup; None if nothing is known of one."""
+    """Return the last backup; None if nothing is known of one, or not when it was taken: its time is to come."""
+    last = _read(settings)
+    return None if last is None or is_to_come(last.taken) else last
+
+
+def _read(settings: StackSettings) -> LastBackup | None:
     try:
         return LastBackup.model_validate_json((settings.state_dir / FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -38,11 +44,15 @@ def read(settings: StackSettings) -> LastBackup | None:
 
 def describe(settings: StackSettings) -> str:
     """Return in words which backup is the last, how old it is, and what to do if there is none or it is too old."""
-    last = read(settings)
+    last = _read(settings)
     if last is None:
         return "none is known; `studio backup FOLDER` takes one"
+    text = f"{last.name} in {last.folder}"
+    if is_to_come(last.taken):
+        when = f"{last.taken.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        return f"{text} is of {when}, a time to come, so its age is not known; `studio backup FOLDER` takes another"
     hours = max(0.0, (datetime.now(UTC) - last.taken).total_seconds() / _HOUR_S)
-    text = f"{last.name} in {last.folder}, {hours:.0f} h old"
+    text = f"{text}, {hours:.0f} h old"
     if not settings.backup_hours or hours <= settings.backup_hours:
         return text
     return f"{text}: more than {settings.backup_hours:g} (STUDIO_BACKUP_HOURS); `studio backup FOLDER` takes another"

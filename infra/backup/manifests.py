@@ -2,6 +2,9 @@
 
 The backups of a folder lie in one of ours below it, `yolo-studio`, so that others may use that folder, too. Those of
 earlier releases lie in the folder itself, where they stay.
+
+A backup is named by the second in which it was taken, or by the next one that no other has. Of one that is named by a
+time to come nobody knows when it was taken: it counts as the oldest.
 """
 
 import fcntl
@@ -15,9 +18,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from infra.backup.content_store import Blob, Blobs
+from infra.backup.moments import is_to_come
 from infra.backup.private_folder import ensure_private
 from infra.backup.stack_id import StackId
 from infra.command_errors import StackError
@@ -27,6 +31,8 @@ FORMAT = 2  # of manifests: those of format 1 name no stack
 OWN = "yolo-studio"
 _MANIFESTS = "backups"
 _NAME = "%Y%m%dT%H%M%SZ"
+_SECOND = timedelta(seconds=1)
+_NAMED_WITHIN = timedelta(hours=1)  # of a name that others had, the next free one
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 
 
@@ -56,7 +62,7 @@ class Manifest(BaseModel):
     layout: int = Field(ge=1, description="Of the state folder and the buckets (infra/layout.py).")
     release: str
     servers: dict[str, str] = Field(description="Whose databases these are: name and version.")
-    taken: datetime
+    taken: AwareDatetime
     databases: dict[Annotated[str, Field(pattern="^[a-z_]+$")], Blob]
     files: list[KeptFile]
     buckets: list[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]]
@@ -138,8 +144,12 @@ class BackupFolder:
             yield
 
     def names(self) -> list[str]:
-        """Return the names of the whole backups, the newest last; a file with a name of another form is none."""
-        return sorted(path.stem for path in self._manifests.glob("*.json") if _moment(path.stem))
+        """Return the names of the backups, the newest last, and first those of a time to come.
+
+        A file with a name of another form is none.
+        """
+        moments = {path.stem: moment for path in self._manifests.glob("*.json") if (moment := _moment(path.stem))}
+        return sorted(moments, key=lambda name: (not is_to_come(moments[name]), name))
 
     def newest_of_each_stack(self) -> dict[str, str]:
         """Return the newest backup of each stack, by the ids of those that have one; what is damaged is left out."""
@@ -174,14 +184,15 @@ class BackupFolder:
                     f"{content.get('release')!r} has made: restore it with that release or a newer one."
                 ) from error
             raise StackError(f"Expected a backup, found in {path} what is none: {error}") from error
-        if manifest.taken.strftime(_NAME) != chosen:
+        named = _moment(chosen)
+        if named is None or not -_SECOND < named - manifest.taken < _NAMED_WITHIN:
             raise StackError(f"Expected a backup, found in {path} what is none: it was taken at {manifest.taken}.")
         return chosen, manifest
 
     def write(self, manifest: Manifest) -> str:
         """Make a backup count, now that all of its files are on the disk; returns its name."""
         os.sync()
-        name = manifest.taken.strftime(_NAME)
+        name = self._free_name(manifest.taken)
         with write_atomically(self._manifests / f"{name}.json") as unfinished:
             unfinished.touch(mode=0o600)
             with unfinished.open("w") as stream:
@@ -190,11 +201,11 @@ class BackupFolder:
                 os.fsync(stream.fileno())
         return name
 
-    def free_moment(self) -> datetime:
-        """Return now, to the second, or a moment after the newest backup if that has the same name."""
-        now = datetime.now(UTC).replace(microsecond=0)
-        newest = max(filter(None, map(_moment, self.names())), default=None)
-        return now if newest is None or now > newest else newest + timedelta(seconds=1)
+    def _free_name(self, taken: datetime) -> str:
+        moment = taken.astimezone(UTC)
+        while os.path.lexists(self._manifests / f"{moment:{_NAME}}.json"):
+            moment += _SECOND
+        return f"{moment:{_NAME}}"
 
     def objects(self, manifest: Manifest) -> Iterator[ObjectEntry]:
         """Yield the objects of a backup, bucket by bucket.

@@ -6,6 +6,7 @@ which backup it is of, and which of them were found empty: in these alone, what 
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,6 +15,7 @@ from infra import layout, stack, supervisord
 from infra.backup import databases, last_backup, objects, state_files
 from infra.backup.data_services import data_services
 from infra.backup.manifests import BackupFolder, Manifest
+from infra.backup.moments import is_to_come
 from infra.command_errors import StackError
 from infra.identities import Role
 from infra.services import s3_client
@@ -55,7 +57,10 @@ def restore(settings: StackSettings, folder: Path, name: str | None, say: Echo) 
         shutil.rmtree(settings.state_dir / made, ignore_errors=True)
     state_files.restore(settings, source.blobs, manifest.files)
     settings = StackSettings.load()
-    say(f"backup {name} of release {manifest.release}: {manifest.objects} objects of {manifest.size / 1e6:.1f} MB")
+    say(
+        f"backup {name} of release {manifest.release}, taken {_when(manifest)}: {manifest.objects} objects of "
+        f"{manifest.size / 1e6:.1f} MB"
+    )
     with data_services(settings):
         _require_empty_services(settings, manifest, mark)
         _restore_databases(settings, source, manifest, mark, say)
@@ -64,6 +69,11 @@ def restore(settings: StackSettings, folder: Path, name: str | None, say: Echo) 
     last_backup.write(settings, name, source.folder, manifest.taken)  # what is here now is in it
     (settings.state_dir / layout.RESTORING).unlink()
     return manifest
+
+
+def _when(manifest: Manifest) -> str:
+    words = f"{manifest.taken.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{words} (a time to come, so a clock was wrong)" if is_to_come(manifest.taken) else words
 
 
 def _require_one_stack(source: BackupFolder) -> None:
@@ -155,7 +165,7 @@ def _restore_databases(
     if "studio" in manifest.databases:
         databases.end_sessions(settings, f"restored from backup {mark.backup}")
         say(
-            f"  accounts, tokens and keys are those of {manifest.taken:%Y-%m-%d %H:%M} UTC: whom you have disabled or "
+            f"  accounts, tokens and keys are those of {_when(manifest)}: whom you have disabled or "
             f"removed since, do so again. All sessions have ended."
         )
 

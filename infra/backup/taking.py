@@ -16,6 +16,7 @@ objects of which one refers to the other the first may then be missing, but neve
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -111,7 +112,7 @@ def _take_all(
     say: Echo,
 ) -> Manifest:
     names = databases.find_databases(settings)
-    taken = target.free_moment()
+    taken = datetime.now(UTC).replace(microsecond=0)
     began = time.monotonic()
     with databases.open_snapshots(settings, names) as snapshots:
         dumps = {name: target.blobs.add(databases.dump(settings, name, snapshots[name])) for name in names}

@@ -68,7 +68,7 @@ class Services:
     accounts_url: str = ""
     audit_days: int = 365
     oidc: "Client | None" = None
-    take_store_key: Callable[[str], None] = lambda _: None
+    take_store_key: Callable[[str], object] = lambda _: None
     s3_events_secret: str = ""
     list_tritons: Callable[[], Sequence[str]] | None = None
     front_door_secret: str = ""

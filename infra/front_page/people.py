@@ -46,7 +46,7 @@ class People:
     `take_store_key` takes the key of the object store from an account, if it has one.
     """
 
-    def __init__(self, url: str, client: Client | None, take_store_key: Callable[[str], None]) -> None:
+    def __init__(self, url: str, client: Client | None, take_store_key: Callable[[str], object]) -> None:
         self.take_store_key = take_store_key
         self.database = Database(url, _write_line)
         self.sign_in = SignIn(self.database)

@@ -61,7 +61,7 @@ def store_doors(settings: StackSettings, secrets: Mapping[str, str]) -> dict[str
         return {}
     names = {role: secret_names(role) for role in Role}
     return {
-        f"object store, {role}": _opens_store(settings, secrets[key], secrets[secret])
+        f"object store, {role}": opens_store(settings, secrets[key], secrets[secret])
         for role, (key, secret) in names.items()
         if key in secrets
     }
@@ -101,7 +101,9 @@ def _asks(method: str, address: str, headers: Mapping[str, str]) -> Door:
     return ask
 
 
-def _opens_store(settings: StackSettings, key: str, secret: str) -> Door:
+def opens_store(settings: StackSettings, key: str, secret: str, *, attempts: int = 3) -> Door:
+    """Return what asks the object store of this machine whether it takes a key, as often as `attempts`."""
+
     def ask() -> bool:
         store = boto3.client(
             "s3",
@@ -109,7 +111,7 @@ def _opens_store(settings: StackSettings, key: str, secret: str) -> Door:
             aws_access_key_id=key,
             aws_secret_access_key=secret,
             region_name=REGION,
-            config=Config(connect_timeout=3, read_timeout=_TIMEOUT_S, retries={"total_max_attempts": 3}),
+            config=Config(connect_timeout=3, read_timeout=_TIMEOUT_S, retries={"total_max_attempts": attempts}),
         )
         try:
             store.list_buckets()

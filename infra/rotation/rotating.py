@@ -54,6 +54,10 @@ _OF_SERVICES = {  # what is of no use here if the service is elsewhere
 _FILES = "`studio worker-env` and `studio triton-env`"
 _TOLD = f"machines elsewhere have it, in files of {_FILES}: `studio rotate-keys --elsewhere` changes it, too"
 _LATER = "the rotation that was cut short had begun without it: the same command once more changes it"
+_GOES_ON = (
+    "`studio up`, then `studio rotate-keys` goes on where it was: until it has ended, the former keys open the doors, "
+    "too."
+)
 _WAIT_S = 30.0
 
 
@@ -90,13 +94,30 @@ def rotate(settings: StackSettings, say: Echo, *, elsewhere: bool = False) -> Ou
         raise StackError(f"Expected a stack in {settings.state_dir}, found none. `studio up` makes one.")
     with state.alone(settings.state_dir):
         if supervisord.process(settings) is not None:
-            return _rotate_while_up(settings, say, elsewhere=elsewhere)
+            with _told_if_stopped(settings):
+                return _rotate_while_up(settings, say, elsewhere=elsewhere)
+        if state.is_under_way(settings.state_dir):
+            raise StackError(
+                "Expected no rotation of the keys that has not ended, found one that was cut short, in a stack that is "
+                f"down, where nothing ends it; nothing was changed. {_GOES_ON}"
+            )
         if elsewhere:
             raise StackError(
                 "Expected a stack that is up, of which alone the keys of machines elsewhere change; found one that is "
                 "down: `studio up`, then this again."
             )
         return _rotate_while_down(settings, say)
+
+
+@contextmanager
+def _told_if_stopped(settings: StackSettings) -> Iterator[None]:
+    """Whatever fails because the stack goes away is told as that."""
+    try:
+        yield
+    except Exception as error:
+        if supervisord.is_up(settings):
+            raise
+        raise StackError(f"Expected a stack that stays up meanwhile, found one that was stopped. {_GOES_ON}") from error
 
 
 def _rotate_while_down(settings: StackSettings, say: Echo) -> Outcome:
@@ -188,7 +209,7 @@ def _begin(settings: StackSettings, kept: Mapping[str, str]) -> Rotation:
 def _open_to_both(settings: StackSettings, rotation: Rotation) -> None:
     if not settings.is_elsewhere("AWS_ENDPOINT_URL"):
         refresh_store(settings)
-        _wait({name: (door, True) for name, door in store_doors(settings, rotation.new).items()})
+        _wait(settings, {name: (door, True) for name, door in store_doors(settings, rotation.new).items()})
     if settings.runs_postgres:
         with _database(settings) as cursor:
             _let_in(cursor, rotation.new["postgres_user"], rotation.new["postgres"])
@@ -238,21 +259,23 @@ def _try_all(settings: StackSettings, rotation: Rotation) -> tuple[int, int]:
     """Try each door by the former values and by the new ones; returns how many refuse, and how many open."""
     shut, opening = doors(settings, rotation.former), doors(settings, rotation.new)
     former = {f"{name}, by the former value": (door, False) for name, door in shut.items()}
-    _wait(former | {f"{name}, by the new value": (door, True) for name, door in opening.items()})
+    _wait(settings, former | {f"{name}, by the new value": (door, True) for name, door in opening.items()})
     return len(shut), len(opening)
 
 
-def _wait(expected: Mapping[str, tuple[Door, bool]]) -> None:
+def _wait(settings: StackSettings, expected: Mapping[str, tuple[Door, bool]]) -> None:
     """Wait until each door opens, or does not, as is expected.
 
     Raises:
-        StackError: One does not in time.
+        StackError: One does not in time, or the stack is stopped.
     """
     deadline = time.monotonic() + _WAIT_S
     pending = dict(expected)
     while pending:
         found = {name: _try(door) for name, (door, _) in pending.items()}
         pending = {name: each for name, each in pending.items() if found[name] is not each[1]}
+        if pending and not supervisord.is_up(settings):
+            raise StackError(f"Expected {', '.join(pending)} to answer, found a stack that was stopped.")
         if pending and time.monotonic() > deadline:
             told = "; ".join(f"{name}: {_words(found[name])}" for name in pending)
             raise StackError(

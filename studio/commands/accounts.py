@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from infra.accounts.database import Database
     from infra.accounts.people import Account
     from infra.accounts.roles import UserRole
+    from infra.person_keys import Taken
 
 Name = Annotated[str, typer.Argument(help="Name of the account.")]
 RoleOption = Annotated[str, typer.Option("--role", help="viewer | operator | admin; worker: no person")]
@@ -69,20 +70,24 @@ def set_role(name: Name, role: RoleOption) -> None:
 
     with _accounts() as database:
         people.set_role(database, name, _role(role), STACK_OWNER)
+        _update_keys(database, name, f"{name} is {role}")
     print(f"{name} is {role}")
 
 
 @users.command()
 def disable(name: Name) -> None:
-    """Shut an account: its sessions end, and its tokens are refused."""
-    _set_disabled(name, disabled=True)
-    print(f"{name} is disabled; `studio users enable {name}` takes that back")
+    """Shut an account: its sessions end, its tokens are refused, and its keys of the object store are taken."""
+    with _accounts() as database:
+        _set_disabled(database, name, disabled=True)
+        _update_keys(database, name, f"{name} is disabled")
+    print(f"{name} is disabled; `studio users enable {name}` opens it again, but gives no S3 key back")
 
 
 @users.command()
 def enable(name: Name) -> None:
-    """Open an account again."""
-    _set_disabled(name, disabled=False)
+    """Open an account again; it gets no key of the object store back."""
+    with _accounts() as database:
+        _set_disabled(database, name, disabled=False)
     print(f"{name} may sign in again")
 
 
@@ -95,8 +100,9 @@ def reset_password(name: Name, as_json: AsJson = False) -> None:
 
     with _accounts() as database:
         password = people.reset_password(database, name, STACK_OWNER)
-    person_keys.take_key(stack.load_settings(), name)
     _hand_over(name, password, as_json=as_json)
+    with _after(f"{name} has another password", name):
+        _tell(person_keys.take_key(stack.load_settings(), name))
 
 
 @users.command()
@@ -107,6 +113,7 @@ def remove(name: Name) -> None:
 
     with _accounts() as database:
         remove_account(database, name, STACK_OWNER)
+        _update_keys(database, name, f"{name} is removed")
     print(f"{name} is removed")
 
 
@@ -122,8 +129,7 @@ def s3_key(
 
     settings = stack.load_settings()
     if take:
-        person_keys.take_key(settings, name)
-        print(f"{name} has no key of the object store")
+        print(f"{name}: {person_keys.take_key(settings, name)}")
         return
     with _accounts() as database:
         role = role_of(database, name)
@@ -182,12 +188,38 @@ def _accounts() -> "Iterator[Database]":
         yield database
 
 
-def _set_disabled(name: str, *, disabled: bool) -> None:
+def _set_disabled(database: "Database", name: str, *, disabled: bool) -> None:
     from infra.accounts import people
     from infra.accounts.bootstrap import STACK_OWNER
 
-    with _accounts() as database:
-        people.set_disabled(database, name, STACK_OWNER, disabled=disabled)
+    people.set_disabled(database, name, STACK_OWNER, disabled=disabled)
+
+
+def _update_keys(database: "Database", name: str, done: str) -> None:
+    """Have the keys of the object store follow now, whether or not the front page runs, which does it, too."""
+    from infra import stack
+    from infra.accounts.store_keys import update_keys
+
+    with _after(done, name):
+        _tell(update_keys(stack.load_settings(), database))
+
+
+def _tell(outcome: "Taken") -> None:
+    from infra.person_keys import Taken
+
+    if outcome is not Taken.NOTHING:
+        ERR.print(str(outcome), markup=False)
+
+
+@contextmanager
+def _after(done: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, StudioError) as error:
+        raise StudioError(
+            f"{done}, but its keys of the object store are as they were: {error}\n`studio users s3-key {name} --take` "
+            "takes them."
+        ) from error
 
 
 def _hand_over(name: str, password: str, *, as_json: bool) -> None:

@@ -68,8 +68,7 @@ def triton_env(
     where = _target(target, "TARGET")
     settings = load_stack()
     if take:
-        take_key(settings, name, Role.TRITON)
-        print(f"{name} has no key of the object store")
+        print(f"{name}: {take_key(settings, name, Role.TRITON)}")
         return
     _print_environment(remote_triton_environment(settings, name, where, store), as_json=as_json)
 

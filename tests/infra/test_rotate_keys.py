@@ -453,6 +453,30 @@ def test_a_worker_that_would_keep_the_former_keys_is_named(running: Stack) -> No
     assert running.settings.secrets == before
 
 
+def test_it_ends_when_the_stack_is_stopped_and_nothing_changes_while_it_is_down(running: Stack) -> None:
+    before = dict(running.settings.secrets)
+    command = [sys.executable, "-m", "studio", "rotate-keys", "--elsewhere"]
+    environment = running.environment | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        assert any(line.startswith("3/6") for line in process.stdout)
+        studio(running.environment, "down")
+        down_at = time.monotonic()
+        said = process.stdout.read()
+    print(f"it ended {time.monotonic() - down_at:.1f} s after the stack")
+    assert process.returncode == 1
+    assert "found one that was stopped. `studio up`, then" in said
+    assert time.monotonic() - down_at < 15
+    again = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "found one that was cut short" in again.stderr
+    studio(running.environment, "up")
+    rotate(running, "--elsewhere")
+    require_changed(running, before)
+
+
 def test_what_needs_a_restart_of_all_changes_while_the_stack_is_down(running: Stack) -> None:
     before = dict(running.settings.secrets)
     studio(running.environment, "down")

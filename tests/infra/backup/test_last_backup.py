@@ -40,8 +40,18 @@ def test_a_backup_that_is_too_old_is_told_with_what_to_do(settings: StackSetting
     )
 
 
-def test_a_backup_that_a_clock_has_put_into_the_future_is_new(settings: StackSettings) -> None:
-    last_backup.write(settings, "later", Path("/mnt"), datetime.now(UTC) + timedelta(hours=5))
+def test_when_a_backup_of_a_time_to_come_was_taken_is_not_known(settings: StackSettings) -> None:
+    last_backup.write(settings, "later", Path("/mnt"), datetime(2099, 12, 31, tzinfo=UTC))
+    assert last_backup.read(settings) is None
+    assert last_backup.describe(settings) == (
+        "later in /mnt is of 2099-12-31 00:00 UTC, a time to come, so its age is not known; "
+        "`studio backup FOLDER` takes another"
+    )
+
+
+def test_a_clock_may_be_off_by_a_minute(settings: StackSettings) -> None:
+    last_backup.write(settings, "later", Path("/mnt"), datetime.now(UTC) + timedelta(minutes=1))
+    assert last_backup.read(settings) is not None
     assert last_backup.describe(settings) == "later in /mnt, 0 h old"
 
 

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from infra.stack_settings import StackSettings
 from tests.infra.backup.test_restoring import RELEASE
 
 OURS, OTHER = "a" * 32, "b" * 32
+TO_COME = datetime(2099, 12, 31, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -32,20 +34,22 @@ def entry(folder: BackupFolder, key: str, body: bytes) -> ObjectEntry:
     return ObjectEntry("media", key, None, '"etag"', len(body), "2026-01-01", blob.sha256, "", {})
 
 
-def write(folder: BackupFolder, *bodies: bytes, stack: str | None = OURS) -> str:
+def write(folder: BackupFolder, *bodies: bytes, stack: str | None = OURS, taken: datetime | None = None) -> str:
     with folder.written():
         entries = [entry(folder, f"{number}", body) for number, body in enumerate(bodies)]
-        return folder.write(manifest(folder, entries, stack))
+        return folder.write(manifest(folder, entries, stack, taken))
 
 
-def manifest(folder: BackupFolder, entries: list[ObjectEntry], stack: str | None) -> Manifest:
+def manifest(
+    folder: BackupFolder, entries: list[ObjectEntry], stack: str | None, taken: datetime | None = None
+) -> Manifest:
     return Manifest(
         format=FORMAT,
         stack=stack,
         layout=1,
         release="0.0.1",
         servers={},
-        taken=folder.free_moment(),
+        taken=taken or datetime.now(UTC),
         databases={"mlflow": folder.blobs.add([b"dump"])},
         files=[KeptFile(path="secrets.json", blob=folder.blobs.add([b"{}"]))],
         buckets=["media"],
@@ -190,10 +194,45 @@ def test_what_does_not_fit_on_the_disk_is_told(folder: BackupFolder, monkeypatch
         folder.blobs.add_file(io.BytesIO(b"x"))
 
 
-def test_moments_of_one_second_have_names_of_their_own(folder: BackupFolder) -> None:
-    names = [write(folder, b"x") for _ in range(3)]
-    assert len({*names}) == 3
-    assert folder.free_moment() > datetime.strptime(names[-1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+def test_those_of_one_second_have_names_of_their_own_and_say_when_they_were_taken(folder: BackupFolder) -> None:
+    taken = datetime(2026, 11, 30, 22, 43, 59, 700_000, tzinfo=UTC)
+    names = [write(folder, b"x", taken=taken) for _ in range(3)]
+    assert names == ["20261130T224359Z", "20261130T224400Z", "20261130T224401Z"]
+    assert {folder.read(name)[1].taken for name in names} == {taken}
+    assert folder.names() == names
+
+
+def damaged(folder: BackupFolder) -> None:
+    with folder.written():
+        (folder.root / "backups" / "20991231T000000Z.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        damaged,
+        lambda folder: write(folder, b"theirs", stack=OTHER, taken=TO_COME),
+        lambda folder: write(folder, b"ours", taken=TO_COME),
+    ],
+    ids=["damaged", "of another stack", "of a clock that was wrong"],
+)
+def test_what_is_named_by_a_time_to_come_is_the_oldest_and_moves_no_other(
+    folder: BackupFolder, leave: Callable[[BackupFolder], object]
+) -> None:
+    leave(folder)
+    before = datetime.now(UTC)
+    first, second = write(folder, b"1"), write(folder, b"2")
+    assert folder.names() == ["20991231T000000Z", first, second]
+    name, newest = folder.read()
+    assert name == second
+    assert before <= newest.taken <= datetime.now(UTC)
+    assert folder.newest_of_each_stack()[OURS] == second
+
+
+def test_of_those_to_keep_one_of_a_time_to_come_is_none(folder: BackupFolder) -> None:
+    wrong, first, second = write(folder, b"0", taken=TO_COME), write(folder, b"1"), write(folder, b"2")
+    assert folder.keep_newest(2, OURS).removed == [wrong]
+    assert folder.names() == [first, second]
 
 
 def test_those_of_other_stacks_and_of_none_stay(folder: BackupFolder) -> None:
@@ -315,6 +354,6 @@ def test_a_file_that_is_named_otherwise_is_no_backup(folder: BackupFolder, name:
 def test_a_manifest_under_another_name_is_refused(folder: BackupFolder) -> None:
     name = write(folder, b"x")
     path = folder.root / "backups" / f"{name}.json"
-    path.rename(path.with_name("20990101T000000Z.json"))
+    path.rename(path.with_name("20260101T000000Z.json"))
     with pytest.raises(StackError, match=r"what is none: it was taken at"):
         folder.read()

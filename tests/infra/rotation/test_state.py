@@ -2,11 +2,14 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from infra import supervisord
 from infra.backup import state_files
 from infra.command_errors import StackError
 from infra.identities import Role, secret_names
@@ -15,7 +18,10 @@ from infra.rotation import state
 from infra.rotation.replacement import put_in_place
 from infra.rotation.rotating import rotate
 from infra.rotation.state import Rotation, accepted
+from infra.stack import keep_private, wait_until_healthy
 from infra.stack_settings import POSTGRES_USERS, SECRETS, StackSettings, new_secret, write_private
+from infra.supervisord import Service
+from tests.infra.accounts.database import free_port
 
 KEPT = {"supervisor", "front_door", "admin_password"}
 
@@ -111,6 +117,53 @@ def test_of_a_stack_that_is_down_those_change_that_nothing_else_can(settings: St
     assert sorted(outcome.rotated) == ["front_door", "supervisor"]
     assert outcome.kept.keys() == {*SECRETS} - {"supervisor", "front_door"}
     assert "from the next `make up` on" in said[0]
+
+
+@pytest.mark.usefixtures("rotation")
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_of_a_stack_that_is_down_none_change_while_a_rotation_has_not_ended(
+    settings: StackSettings, elsewhere: bool
+) -> None:
+    before, said = settings.read_secrets(), list[str]()
+    with pytest.raises(StackError, match=r"found one that was cut short.*the former keys open the doors"):
+        rotate(settings, said.append, elsewhere=elsewhere)
+    assert settings.read_secrets() == before
+    assert state.is_under_way(settings.state_dir)
+    assert said == []
+
+
+@pytest.mark.usefixtures("rotation")
+def test_a_rotation_ends_at_once_if_the_stack_is_stopped_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """supervisord is real and keeps no service up; the store is elsewhere, so that nothing but it is asked first."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://s3.example.org")
+    settings = StackSettings(state_dir=tmp_path, supervisor_port=free_port(), postgres_port=free_port())
+    keep_private(tmp_path)
+    supervisord.start(settings, supervisord.write_configuration(settings, []), dict(os.environ))
+    try:
+        assert supervisord.is_up(settings)
+        began = time.monotonic()
+        with patch.dict(os.environ), pytest.raises(StackError, match=r"found one that was stopped\. `studio up`, then"):
+            rotate(settings, lambda _: assert_stopped(settings))
+        assert time.monotonic() - began < 20
+    finally:
+        supervisord.stop(settings)
+    assert state.is_under_way(tmp_path)
+
+
+def assert_stopped(settings: StackSettings) -> None:
+    assert supervisord.stop(settings)
+    assert not supervisord.is_up(settings)
+
+
+def test_nobody_waits_for_a_service_of_a_stack_that_is_down(settings: StackSettings) -> None:
+    def fail() -> None:
+        raise OSError("Connection refused")
+
+    service = Service(name="mlflow", address="", command=[], ports={}, check=fail)
+    with pytest.raises(StackError, match="Expected a stack that starts mlflow, found one that was stopped"):
+        wait_until_healthy([service], settings, print)
 
 
 def test_without_a_stack_and_in_containers_it_says_what_to_do(tmp_path: Path) -> None:
