@@ -1,8 +1,8 @@
 """How much one search of MLflow may ask of its database.
 
-Each condition on a tag and each key to sort by is a join. MLflow has no bound: one request with 300 conditions took 4 GB
-of PostgreSQL. Whichever way a search comes in (its APIs, GraphQL), it is a call of one of MLflow's two stores, so they
-are bounded there. How long a statement may take is in `infra/services.py`.
+Each condition on a tag and each key to sort by is a join. MLflow has no bound: one request with 300 conditions took
+4 GB of PostgreSQL. Whichever way a search comes in (its APIs, GraphQL), it is a call of one of MLflow's two stores, so
+they are bounded there. How long a statement may take is in `infra/services.py`.
 """
 
 import functools
@@ -41,11 +41,7 @@ def _bounded(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _require_bounds(arguments: Mapping[str, Any]) -> None:
-    """Check what a search is called with.
-
-    Raises:
-        MlflowException: It asks for more than it may; MLflow answers 400.
-    """
+    """Raise an error, which MLflow answers with 400, if a search is called for more than it may."""
     for name, most in _LISTS.items():
         given = arguments.get(name)
         if isinstance(given, Sized) and len(given) > most:
@@ -63,7 +59,8 @@ def _conditions(text: str) -> int:
     from sqlparse import lexer
     from sqlparse.tokens import Keyword
 
-    return 1 + sum(kind in Keyword and word.upper() == "AND" for kind, word in lexer.tokenize(text))
+    tokens = lexer.tokenize(text)  # type: ignore[no-untyped-call]
+    return 1 + sum(kind in Keyword and word.upper() == "AND" for kind, word in tokens)
 
 
 def _refusal(expected: str, found: str) -> Exception:

@@ -26,7 +26,6 @@ def stores() -> tuple[Any, Any]:
     found = (Tracking.__new__(Tracking), Registry.__new__(Registry))
     for store in found:
         store.ManagedSessionMaker = connect
-        store._get_default_workspace = connect  # noqa: SLF001
     return found
 
 

@@ -26,7 +26,7 @@ async def fails(request: Request) -> Response:  # noqa: ARG001
     raise ValueError("a defect")
 
 
-async def breaks_off(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401, ARG001
+async def breaks_off(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"half", "more_body": True})
     raise ValueError("a defect")
@@ -123,7 +123,7 @@ def test_an_error_after_the_answer_is_in_its_line_and_one_before_its_end_is_rais
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ValueError)
 
-    async def nothing(*_: object) -> Any:  # noqa: ANN401
+    async def nothing(*_: object) -> Any:
         return {}
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
