@@ -60,7 +60,7 @@ def _conditions(text: str) -> int:
     from sqlparse.tokens import Keyword
 
     tokens = lexer.tokenize(text)  # type: ignore[no-untyped-call]
-    return 1 + sum(kind in Keyword and word.upper() == "AND" for kind, word in tokens)
+    return 1 + sum(bool(kind in Keyword and word.upper() == "AND") for kind, word in tokens)
 
 
 def _refusal(expected: str, found: str) -> Exception:

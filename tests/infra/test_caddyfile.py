@@ -33,7 +33,7 @@ def caddy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings_of(tmp_path: Path, **values: object) -> StackSettings:
-    return StackSettings(state_dir=tmp_path, public=True, **{"public_host": "studio.example.org", **values})
+    return StackSettings(state_dir=tmp_path, public=True, **{"public_host": "studio.example.org", **values})  # type: ignore[arg-type]
 
 
 def adapted(settings: StackSettings) -> Any:
