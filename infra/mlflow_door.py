@@ -22,6 +22,7 @@ from infra.accounts.mlflow_requests import changed_model, checks_body, permitted
 from infra.accounts.permissions import Part
 from infra.door import Door, refusal_of
 from infra.mlflow_bin import Bin
+from infra.mlflow_searches import bound_searches
 from infra.request_bodies import pass_on_changed
 from infra.request_log import RequestLog
 from infra.rotation.passwords import RotatedPassword
@@ -193,6 +194,7 @@ def application() -> ASGIApp:
     from mlflow.server import auth, handlers
 
     keep_artifacts_at_home(os.environ["_MLFLOW_SERVER_ARTIFACT_DESTINATION"])
+    bound_searches()
     handlers.initialize_backend_stores()
     app: Any = auth.create_app()
     user, password = (os.environ[f"MLFLOW_AUTH_ADMIN_{name}"] for name in ("USERNAME", "PASSWORD"))

@@ -42,6 +42,11 @@ async def answer_to_database(request: Request, error: Exception) -> Response:
     return await custom_internal_exception_handler(request, error)
 
 
+async def answer_to_depth(_: Request, __: Exception) -> Response:
+    """Answer 422 to a value in which more is nested than Python reads, such as a template of brackets."""
+    return refusal_of("expected a value with less nested in it, found one too deep to read", UNPROCESSABLE)
+
+
 def application() -> ASGIApp:
     """Return Prefect's application behind our door, and behind that of visitors if there is a front door."""
     describe_schema_errors(validation._VALIDATOR.VALIDATORS)  # noqa: SLF001 - Prefect has no other way in
@@ -49,6 +54,7 @@ def application() -> ASGIApp:
     actions.consumer = beside_others(actions.consumer)  # type: ignore[assignment]  # of a private class
     app: Any = create_app(final=True)
     app.api_app.add_exception_handler(DBAPIError, answer_to_database)
+    app.api_app.add_exception_handler(RecursionError, answer_to_depth)
     settings = StackSettings.load()
     credential = os.environ.get("PREFECT_SERVER_API_AUTH_STRING", "")
     storable = StorableText(app, mended=(LOGS,), status=_status_of_refusal)

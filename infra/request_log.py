@@ -29,6 +29,9 @@ class RequestLog:
     `only_unusual`, for a service that is asked all the time, requests are logged that name one of them, fail, take
     longer than a second, or are refused, but for reading what is not there. Where a path `is_open`, nobody has checked
     who asks: neither the name that a request signs in with nor a run is logged.
+
+    An error that is raised after its answer is in the line, and is not raised on: uvicorn would close the connection,
+    without having said so, and the front door loses the request that it has just sent over it for somebody else.
     """
 
     def __init__(
@@ -51,9 +54,11 @@ class RequestLog:
         begin_request(known)
         began = time.perf_counter()
         status = _CLIENT_LEFT
+        is_answered = False
+        error: Exception | None = None
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_answered
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": [*message.get("headers", ()), named]}
@@ -62,12 +67,15 @@ class RequestLog:
             elif message["type"] == "websocket.close" and status != _OPENED:
                 status = 403
             await send(message)
+            is_answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
             await self._app(scope, receive, answer)
-        except Exception:
+        except Exception as raised:
             status = 500
-            raise
+            if not is_answered:
+                raise
+            error = raised
         finally:
             ms = round(1000 * (time.perf_counter() - began), 1)
             is_named = "flow_run_id" in fields or headers.get(REQUEST_ID_HEADER) == fields["request_id"]
@@ -76,7 +84,7 @@ class RequestLog:
             if is_named or not self._only_unusual or is_slow or level > logging.INFO:
                 user = "" if status == 401 or is_open else _user(headers)
                 named_user = {"user": user} if user else {}
-                _log(level, scope, {**named_user, **known, "status": status, "ms": ms})
+                _log(level, scope, {**named_user, **known, "status": status, "ms": ms}, error)
 
 
 def _level(scope: Scope, headers: Headers, status: int) -> int:
@@ -98,10 +106,11 @@ def _ids(headers: Headers, run: str) -> dict[str, str]:
     return fields | ({"flow_run_id": run} if is_run_id(run) else {})
 
 
-def _log(level: int, scope: Scope, known: Mapping[str, object]) -> None:
+def _log(level: int, scope: Scope, known: Mapping[str, object], error: Exception | None) -> None:
     method, path, status, ms = scope.get("method", "WEBSOCKET"), scope["path"], known["status"], known["ms"]
     fields = {**known, "method": method, "path": path[:_LONGEST_PATH]}
-    LOGGER.log(level, "%s %s %d %.0f ms", method, path[:_LONGEST_PATH], status, ms, extra={"fields": fields})
+    shown = method, path[:_LONGEST_PATH], status, ms
+    LOGGER.log(level, "%s %s %d %.0f ms", *shown, extra={"fields": fields}, exc_info=error)
 
 
 def _user(headers: Headers) -> str:

@@ -46,6 +46,7 @@ TRAINING = "training"  # the queue of what takes a whole GPU for hours
 # How far what nobody waits for in milliseconds stands back behind Triton and the front page: at the end of each epoch
 # Prefect has work for a tenth of a second, on the processor of a live prediction if nothing says otherwise.
 BOOKKEEPING_NICE = 5
+MLFLOW_STATEMENT_S = 30  # what one statement of MLflow may take in its database
 WITHOUT_TRITON = {"checks", "imports", TRAINING}  # the queues whose runs never ask Triton
 DECIDING = {"rollback", "interactive", "serving"}  # the queues whose runs change what is served, or delete
 MORE_TRITONS = "triton-"  # before the number of each but the first
@@ -247,6 +248,8 @@ def mlflow_server(settings: StackSettings) -> Service:
         | s3_environment(settings, Role.MLFLOW)
         | {
             "MLFLOW_BACKEND_STORE_URI": backend,
+            # The database works on for a client that has left, but no longer than this.
+            "PGOPTIONS": f"-c statement_timeout={MLFLOW_STATEMENT_S * 1000}",
             # `mlflow server` sets these for its application.
             "_MLFLOW_SERVER_FILE_STORE": backend,
             "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",

@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import resource
 import shlex
 import subprocess
 import sys
@@ -25,6 +26,8 @@ LAUNCHER = ROOT / "infra" / "launch.py"
 STACK_ENV_VAR = "STUDIO_STACK"  # in the environment of whatever the stack starts
 STOP_SECONDS = 20
 WORKER = "worker"  # in the name of every service that carries out flow runs
+FEWEST_FILES = 4096  # with fewer it does not start
+MOST_FILES = 16384  # the supervisor closes each number, open or not, whenever it starts a service
 LONGEST_LOG = "20MB"
 KEPT_LOGS = 3  # of each service, beside the one that is written
 _NOT_THERE = {6, 10, 70}  # SHUTDOWN_STATE, BAD_NAME and NOT_RUNNING of supervisor.xmlrpc.Faults
@@ -64,7 +67,7 @@ def write_configuration(settings: StackSettings, services: list[Service]) -> Pat
                 "logfile_backups": KEPT_LOGS,
                 "childlogdir": state / "logs",
                 "directory": ROOT,
-                "minfds": 4096,
+                "minfds": _most_files(),
                 "umask": "077",
             },
             "inet_http_server": {
@@ -83,6 +86,12 @@ def write_configuration(settings: StackSettings, services: list[Service]) -> Pat
     path = state / "supervisord.conf"
     write_private(path, text.getvalue())
     return path
+
+
+def _most_files() -> int:
+    """How many files and connections each service may have open, within what this machine lets us raise it to."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_FILES if hard == resource.RLIM_INFINITY else max(FEWEST_FILES, min(MOST_FILES, hard))
 
 
 def _program(settings: StackSettings, service: Service) -> dict[str, object]:

@@ -41,6 +41,7 @@ _OF_A_CHILD = _OF_A_NEW_RUN | {"parent_task_run_id", "labels"}
 _OF_PROGRESS = {"name", "tags", "flow_version", "empirical_policy", "infrastructure_pid"}
 _BESIDE_PAUSED = ("PAUSED", "CANCELLING", "CANCELLED")  # what a run becomes that nobody resumes
 _NOTHING: tuple[Body, ...] = (None, False, "", [], {})
+_LONGEST_TEMPLATE = 10_000  # characters
 _KIND = "__prefect_kind"  # of an object in whose place Prefect puts a value
 _PLAIN_KINDS = ("none", "json")  # the value that stands in it
 
@@ -207,6 +208,13 @@ def _validation(body: Body, visitor: Visitor, deployments: Body) -> Body:
     return asked
 
 
+def _template(body: Body, _: Visitor, __: Body) -> Body:
+    if isinstance(body, str) and len(body) > _LONGEST_TEMPLATE:
+        message = f"Expected a template of at most {_LONGEST_TEMPLATE} characters; found {len(body)}. Shorten it."
+        raise RequestRefusedError(message, 422)
+    return body
+
+
 def _switch(body: Body, visitor: Visitor, _: Body) -> Body:
     asked = _object(body)
     if visitor.role < UserRole.ADMIN:
@@ -222,6 +230,7 @@ _CHECKS: tuple[tuple[str, str, Check], ...] = (
     ("POST", f"{_RUN}/set_state", _new_state),
     ("POST", f"{_RUN}/resume", _answer),
     ("POST", "ui/schemas/validate", _validation),
+    ("POST", "(?:automations/)?templates/validate", _template),
     ("PATCH", f"deployments/{_ID}/schedules/{_ID}", _switch),
 )
 # All else that they may send is as it is.

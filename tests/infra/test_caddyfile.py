@@ -1,9 +1,13 @@
 """The settings of the front door, and what Caddy makes of its file with them."""
 
+import contextlib
 import json
 import re
 import shutil
+import socket
+import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from infra.front_door import CADDYFILE, front_door, prepare_front_door, program,
 from infra.services import services
 from infra.stack_settings import StackSettings
 from tasks.log_lines import RUN_HEADER
+from tests.waiting import eventually
 
 needs_caddy = pytest.mark.skipif(shutil.which(program()) is None, reason="Caddy is not installed")
 
@@ -166,3 +171,117 @@ def handlers(node: Any, name: str) -> Iterator[Any]:
         node = list(node.values())
     for each in node if isinstance(node, list) else ():
         yield from handlers(each, name)
+
+
+class Behind:
+    """A server in the place of all services behind the front door; it lets everybody in as ada."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, str]]] = []  # what was asked for, and its headers by small letters
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._answer, args=self.listener.accept()[:1], daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as sent, contextlib.suppress(OSError):
+            while line := sent.readline():
+                lines = iter(sent.readline, b"\r\n")
+                headers = {
+                    name.lower(): value.strip() for name, _, value in (line.decode().partition(":") for line in lines)
+                }
+                self.asked.append((line.decode().rpartition(" ")[0], headers))
+                sent.read(int(headers.get("content-length", 0)))
+                of_ada = b"X-Studio-User: ada\r\nX-Studio-Role: admin\r\n"
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + of_ada + b"Content-Length: 0\r\n\r\n")
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StackSettings, Behind]]:
+    """Caddy as it is started, and what it asks."""
+    behind = Behind()
+    services = dict.fromkeys(("live_port", "prefect_port", "mlflow_port", "s3_port"), behind.port)
+    outer = {"public_port": free_port(), "public_s3_port": free_port()}
+    settings = settings_of(tmp_path_factory.mktemp("door"), public_host="localhost", **services, **outer)
+    prepare_front_door(settings)
+    service = front_door(settings)
+    with subprocess.Popen(service.command, env=service.environment, stderr=subprocess.DEVNULL) as caddy:
+        try:
+            eventually(lambda: answers(settings), "Caddy that answers")
+            yield settings, behind
+        finally:
+            caddy.terminate()
+            behind.listener.close()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def opened(settings: StackSettings, sent: bytes) -> ssl.SSLSocket:
+    """A connection over which something was sent."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    plain = socket.create_connection(("127.0.0.1", settings.public_port), timeout=10)
+    connection = context.wrap_socket(plain, server_hostname="localhost")
+    connection.sendall(sent)
+    return connection
+
+
+def answers(settings: StackSettings) -> bool:
+    try:
+        opened(settings, b"").close()
+    except OSError:
+        return False
+    return True
+
+
+def request(settings: StackSettings, line: str, **headers: str) -> bytes:
+    host = f"localhost:{settings.public_port}"
+    lines = [f"{line} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+@needs_caddy
+@pytest.mark.parametrize("named", ["", "X-Studio-Socket, ", "x-studio-socket, X-Request-Id, X-Studio-User, "])
+def test_what_a_client_names_in_connection_takes_no_header_of_ours_off(
+    door: tuple[StackSettings, Behind], named: str
+) -> None:
+    settings, behind = door
+    for opens, headers in ((True, {"Upgrade": "websocket", "Authorization": "x"}), (False, {})):
+        behind.asked.clear()
+        line = f"{'GET' if opens else 'POST'} /prefect/api/events/in"
+        sent = request(settings, line, Connection=f"{named}{'Upgrade' if opens else 'close'}", **headers)
+        with opened(settings, sent) as connection:
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        (question, asked), (_, passed) = behind.asked
+        assert question == "GET /auth/check"
+        assert asked.get("x-studio-socket") == passed.get("x-studio-socket") == ("websocket" if opens else None)
+        assert asked["x-request-id"] == passed["x-request-id"] != ""
+        assert passed["x-studio-user"] == "ada"
+        assert passed.get("upgrade") == ("websocket" if opens else None)
+
+
+@needs_caddy
+@pytest.mark.parametrize("path", ["/sign-in", "/mlflow/x", "/prefect/api/x"])
+def test_a_body_that_never_comes_takes_no_connection_of_a_service(
+    door: tuple[StackSettings, Behind], path: str
+) -> None:
+    settings, behind = door
+    behind.asked.clear()
+    with contextlib.ExitStack() as held:
+        for _ in range(5):
+            held.enter_context(opened(settings, request(settings, f"POST {path}", **{"Content-Length": "9"}) + b"n"))
+        eventually(lambda: len(behind.asked) == 5, "a question about each")
+        whole = held.enter_context(
+            opened(settings, request(settings, f"POST {path}", **{"Content-Length": "1"}) + b"n")
+        )
+        assert whole.recv(1000).startswith(b"HTTP/1.1 200")
+        assert [line for line, _ in behind.asked].count("GET /auth/check") == 6
+        assert len(behind.asked) == 7

@@ -26,6 +26,12 @@ async def fails(request: Request) -> Response:  # noqa: ARG001
     raise ValueError("a defect")
 
 
+async def breaks_off(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"half", "more_body": True})
+    raise ValueError("a defect")
+
+
 async def refuses(request: Request) -> Response:
     return PlainTextResponse("no", int(request.query_params["status"]))
 
@@ -107,6 +113,22 @@ def test_what_is_not_there_and_a_browser_that_asks_first_are_no_warnings(
 ) -> None:
     ask(path)
     assert fields(caplog)["level"] == "INFO"
+
+
+def test_an_error_after_the_answer_is_in_its_line_and_one_before_its_end_is_raised_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ask("/fails")
+    (record,) = [each for each in caplog.records if each.name == "infra.request_log"]
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ValueError)
+
+    async def nothing(*_: object) -> Any:
+        return {}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    with pytest.raises(ValueError, match="a defect"):
+        asyncio.run(RequestLog(breaks_off)(scope, nothing, nothing))
 
 
 def test_a_name_with_a_wrong_password_is_not_a_user(caplog: pytest.LogCaptureFixture) -> None:

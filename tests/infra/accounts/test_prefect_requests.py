@@ -23,6 +23,7 @@ VALIDATE = "/api/ui/schemas/validate"
 OF_OTTO = ["started-by:otto", "role:operator"]
 OF_ADA = ["started-by:ada", "role:admin"]
 SCHEMA = {"type": "object", "properties": {"model_name": {"type": "string"}}, "required": ["model_name"]}
+TEMPLATES = ("/api/templates/validate", "/api/automations/templates/validate")
 VARIABLE = {"__prefect_kind": "workspace_variable", "variable_name": "vault"}
 TEMPLATE = {"__prefect_kind": "jinja", "template": "{{ 'x' * 10 ** 9 }}"}
 
@@ -335,3 +336,14 @@ def test_bodies_of_other_requests_pass_as_they_are() -> None:
 )
 def test_a_body_is_judged_by_what_its_address_names(method: str, path: str, lookup: Lookup | None) -> None:
     assert lookup_of(method, path, None, OTTO) == lookup
+
+
+@pytest.mark.parametrize("path", TEMPLATES)
+def test_a_template_that_is_looked_at_is_of_a_length_that_people_write(path: str) -> None:
+    assert checks_body("POST", path)
+    assert lookup_of("POST", path, "x", OTTO) is None
+    for body in ("{{ event.id }}", "(" * 10_000, None, {"a": 1}):
+        assert permitted("POST", path, body, OTTO, None) == body
+    with pytest.raises(RequestRefusedError, match="found 10001") as refused:
+        permitted("POST", path, "(" * 10_001, OTTO, None)
+    assert refused.value.status == 422
