@@ -142,7 +142,7 @@ class Visitors:
 
     async def _watch(self, socket: "_Socket", scope: Scope, send: Send) -> None:
         """Pass a socket that writes on, and close it when its key opens it no longer."""
-        passing = asyncio.create_task(self._app(scope, socket.receive, send))
+        passing = asyncio.ensure_future(self._app(scope, socket.receive, send))
         shut = asyncio.create_task(socket.wait_until_shut())
         try:
             await asyncio.wait({passing, shut}, return_when=asyncio.FIRST_COMPLETED)
