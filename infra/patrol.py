@@ -89,7 +89,7 @@ def _event(run: FlowRun, name: str, flow: str) -> dict[str, Any]:
         id=f"prefect.flow-run.{run.id}", name=run.name, labels={"prefect.run-count": str(run.run_count)}
     )
     of_flow = Resource(id=f"prefect.flow.{run.flow_id}", name=flow)
-    return events.build(f"studio.flow-run.{name}", resource, [of_flow.to_json("flow")])
+    return events.build(f"{events.OF_STATES}{name}", resource, [of_flow.to_json("flow")])
 
 
 def hasten_given_back_runs() -> None:

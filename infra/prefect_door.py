@@ -24,6 +24,7 @@ from infra.refusals import describe_schema_errors
 from infra.request_log import RequestLog
 from infra.rotation.passwords import RotatedPassword
 from infra.stack_settings import HOST, StackSettings
+from infra.state_changes import act_on_present_states
 from infra.storable_text import UNPROCESSABLE, StorableText, in_the_address
 from infra.visitor_door import VisitorDoor
 from infra.web_server import serve
@@ -51,6 +52,7 @@ def application() -> ASGIApp:
     """Return Prefect's application behind our door, and behind that of visitors if there is a front door."""
     describe_schema_errors(validation._VALIDATOR.VALIDATORS)  # noqa: SLF001 - Prefect has no other way in
     use_the_servers_clock()
+    act_on_present_states()
     actions.consumer = beside_others(actions.consumer)  # type: ignore[assignment]  # of a private class
     app: Any = create_app(final=True)
     app.api_app.add_exception_handler(DBAPIError, answer_to_database)

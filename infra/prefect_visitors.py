@@ -1,27 +1,28 @@
 """Visitors in front of Prefect: what their bodies may say, who started their runs, their sockets and their pages."""
 
 import asyncio
-import base64
 import contextlib
 import json
 from typing import Any
 
 import httpx
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infra.accounts.permissions import SOCKET, Part, need_of
 from infra.accounts.prefect_requests import Lookup, checks_body, lookup_of, permitted
 from infra.accounts.refused import RequestRefusedError
 from infra.accounts.roles import UserRole
-from infra.accounts.visitors import NAME_HEADER, ROLE_HEADER, SECRET_HEADER, SOCKET_HEADER, Visitor
+from infra.accounts.visitors import Visitor
+from infra.front_page_questions import FrontPage, FrontPageAwayError
 from infra.prefect_sockets import auth_of
 from infra.request_bodies import pass_on_changed
 from infra.visitor_door import needed_role_behind, visitor_behind
 
 PREFIX = "/prefect"
 _FIRST_MESSAGE_S = 10.0  # within which a socket has to say who it is
-# Of these the front page reads where a request comes from, and that it is a socket.
-_OF_THE_HANDSHAKE = ("X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id", SOCKET_HEADER)
+ASKED_AGAIN_S = 10.0  # of a socket that writes: whether its key is still that of somebody who may
+_EVENTS = "/api/events"
+_EVENTS_IN = f"{_EVENTS}/in"
 
 
 class UnderPrefix:
@@ -67,20 +68,21 @@ class Visitors:
     def __init__(self, app: ASGIApp, *, credential: str, check_address: str, secret: str) -> None:
         self._app = app
         self._credential = credential
-        self._check_address = check_address
-        self._secret = secret
+        self._front_page = FrontPage(check_address, secret=secret, prefix=PREFIX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Look at what a visitor sends; pass anything else on as it is."""
         visitor = visitor_behind(scope)
         needed = needed_role_behind(scope)
         if scope["type"] == "websocket" and (visitor or needed):
-            await self._app(scope, self._named(scope, receive, visitor, needed), send)
+            needed = needed or need_of(Part.PREFECT, SOCKET, scope["path"]).role
+            socket = _Socket(self._front_page, scope, receive, self._credential, visitor, needed)
+            await (self._watch(socket, scope, send) if socket.writes else self._app(scope, socket.receive, send))
         elif visitor is None:
             await self._app(scope, receive, send)
         elif scope["path"].endswith("/ui-settings"):
             await self._show_settings(scope, receive, send)
-        elif checks_body(scope["method"], scope["path"]):
+        elif checks_body(scope["method"], scope["path"], visitor):
             await self._check_body(scope, receive, send, visitor)
         else:
             await self._app(scope, receive, send)
@@ -91,7 +93,11 @@ class Visitors:
         async def change(body: Any) -> Any:  # noqa: ANN401 - JSON
             lookup = lookup_of(method, path, body, visitor)
             about = await self._read(lookup) if lookup else None
-            return permitted(method, path, body, visitor, about)
+            try:
+                return permitted(method, path, body, visitor, about)
+            except RequestRefusedError as error:
+                await _keep_refusal(self._front_page, scope, visitor, error)
+                raise
 
         await pass_on_changed(self._app, scope, receive, send, change)
 
@@ -134,51 +140,110 @@ class Visitors:
         await send({**start, "headers": [*headers, (b"content-length", str(len(text)).encode())]})
         await send({"type": "http.response.body", "body": text})
 
-    def _named(self, scope: Scope, receive: Receive, visitor: Visitor | None, needed: UserRole | None) -> Receive:
-        """The messages of a socket; the first, in which Prefect's clients give a password, has Prefect's own.
-
-        A socket that came without a key gives it there: the front page says whose it is.
-        """
-        is_first = True
-
-        async def named() -> Message:
-            nonlocal is_first
-            if not is_first:
-                return await receive()
-            message = await asyncio.wait_for(receive(), _FIRST_MESSAGE_S)
-            if message["type"] == "websocket.connect":
-                return message
-            is_first = False
-            asked = auth_of(message)
-            if asked is None:
-                return message
-            known = visitor is not None or await self._may(scope, asked.get("token"), needed)
-            return {
-                "type": "websocket.receive",
-                "text": json.dumps({**asked, "token": self._credential if known else ""}),
-            }
-
-        return named
-
-    async def _may(self, scope: Scope, token: object, needed: UserRole | None) -> bool:
-        """Whether the key in a first message is that of somebody who may do this."""
-        if not isinstance(token, str) or not token or needed is None:
-            return False
-        headers = HTTPConnection(scope).headers
-        asked = {
-            SECRET_HEADER: self._secret,
-            "Authorization": f"Basic {base64.b64encode(token.encode()).decode()}",
-            "X-Forwarded-Method": "GET",
-            "X-Forwarded-Uri": f"{PREFIX}{scope['path']}",
-            **{name: headers[name] for name in _OF_THE_HANDSHAKE if name in headers},
-        }
+    async def _watch(self, socket: "_Socket", scope: Scope, send: Send) -> None:
+        """Pass a socket that writes on, and close it when its key opens it no longer."""
+        passing = asyncio.ensure_future(self._app(scope, socket.receive, send))
+        shut = asyncio.create_task(socket.wait_until_shut())
         try:
-            async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
-                answer = await client.get(self._check_address, headers=asked)
-            return (
-                answer.status_code == 204
-                and UserRole.parse(answer.headers.get(ROLE_HEADER, "")) >= needed
-                and bool(answer.headers.get(NAME_HEADER))
-            )
-        except (httpx.HTTPError, ValueError):
+            await asyncio.wait({passing, shut}, return_when=asyncio.FIRST_COMPLETED)
+            if passing.done():
+                await passing
+                return
+        finally:
+            for task in (passing, shut):
+                task.cancel()
+            await asyncio.gather(passing, shut, return_exceptions=True)
+        await send({"type": "websocket.close", "code": 1008})
+
+
+class _Socket:
+    """What a visitor sends through a WebSocket, as Prefect may have it.
+
+    In the first message Prefect's clients give a password: it gets Prefect's own. A socket that came without a key
+    gives it there, and so does one that writes, however it came: the front page says whose it is.
+    """
+
+    def __init__(
+        self,
+        front_page: FrontPage,
+        scope: Scope,
+        receive: Receive,
+        credential: str,
+        visitor: Visitor | None,
+        needed: UserRole,
+    ) -> None:
+        self._front_page = front_page
+        self._scope = scope
+        self._receive = receive
+        self._credential = credential
+        self._visitor = visitor
+        self._needed = needed
+        self._key: object = None
+        self._has_said_who = False
+        self.writes = needed > UserRole.VIEWER
+
+    async def receive(self) -> Message:
+        """Return the next message; an event that the visitor may not send is left out, and in the audit log."""
+        if not self._has_said_who:
+            return await self._receive_first()
+        while True:
+            message = await self._receive()
+            if message["type"] != "websocket.receive" or self._scope["path"] != _EVENTS_IN:
+                return message
+            with contextlib.suppress(RequestRefusedError):
+                return await self._permitted(message)
+
+    async def _receive_first(self) -> Message:
+        message = await asyncio.wait_for(self._receive(), _FIRST_MESSAGE_S)
+        if message["type"] == "websocket.connect":
+            return message
+        self._has_said_who = True
+        asked = auth_of(message)
+        if asked is None:
+            return message
+        token = self._credential if await self._is_known(asked.get("token")) else ""
+        return {"type": "websocket.receive", "text": json.dumps({**asked, "token": token})}
+
+    async def wait_until_shut(self) -> None:
+        """Return when the key is no longer that of somebody who may; as long as nobody says so, it is."""
+        while True:
+            await asyncio.sleep(ASKED_AGAIN_S)
+            with contextlib.suppress(FrontPageAwayError):
+                if self._key and await self._front_page.owner_of(self._scope, self._key) != self._visitor:
+                    return
+
+    async def _is_known(self, key: object) -> bool:
+        """Whether the socket is that of somebody who may open it, by the key of its first message if it has to be."""
+        if self._visitor and not self.writes:
+            return True
+        ask = self._front_page.owner_of if self._visitor else self._front_page.opener_of
+        try:
+            owner = await ask(self._scope, key)
+        except FrontPageAwayError:
             return False
+        if owner is None or owner.role < self._needed or owner != (self._visitor or owner):
+            return False
+        self._visitor, self._key = owner, key
+        return True
+
+    async def _permitted(self, message: Message) -> Message:
+        assert self._visitor is not None  # noqa: S101 - Prefect closes a socket that nobody has opened
+        try:
+            (event,) = permitted("POST", _EVENTS, [_json(message)], self._visitor, None)
+        except RequestRefusedError as error:
+            await _keep_refusal(self._front_page, self._scope, self._visitor, error)
+            raise
+        return {"type": "websocket.receive", "text": json.dumps(event)}
+
+
+def _json(message: Message) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return json.loads(message.get("text") or "")
+    except (ValueError, RecursionError) as error:
+        raise RequestRefusedError("expected an event as JSON, found none") from error
+
+
+async def _keep_refusal(front_page: FrontPage, scope: Scope, visitor: Visitor, error: RequestRefusedError) -> None:
+    """Have the audit log say what was refused; that it is refused holds without."""
+    with contextlib.suppress(FrontPageAwayError):
+        await front_page.keep_refusal(scope, visitor, str(error))

@@ -124,6 +124,14 @@ class Gate:
             return _FOREIGN
         return self._by_role(asked, identity)
 
+    def keep_refusal(self, asked: Asked, visitor: Visitor, reason: str) -> None:
+        """Keep in the audit log that a service has refused what the front door let in.
+
+        Raises:
+            DatabaseAwayError: It is not kept.
+        """
+        self._record(asked, self._actor(visitor), "request", allowed=False, detail=reason)
+
     def _identify(self, asked: Asked) -> _Identity | Answer:
         if asked.authorization:
             return self._of_a_program(asked)
@@ -176,12 +184,13 @@ class Gate:
     def _actor(visitor: Visitor) -> Actor:
         return Actor(name=visitor.name, role=str(visitor.role))
 
-    def _record(self, asked: Asked, actor: Actor, action: str, *, allowed: bool) -> None:
+    def _record(self, asked: Asked, actor: Actor, action: str, *, allowed: bool, detail: str = "") -> None:
         entry = AuditEntry(
             actor=Actor(name=actor.name, role=actor.role, address=asked.address, request_id=asked.request_id),
             part=locate(asked.path)[0],
             action=action,
             allowed=allowed,
+            detail=detail,
             method=SOCKET if asked.is_socket else asked.method,
             path=asked.path,
         )

@@ -119,7 +119,6 @@ _PREFECT = (
         POST /logs/
         POST /events
         WEBSOCKET /events/in
-        GET /variables/name/{}
         GET /admin/storage
         POST /concurrency_limits/increment
         POST /concurrency_limits/decrement

@@ -15,6 +15,7 @@ from infra.accounts.roles import UserRole
 from infra.accounts.starters import reason_not_to_retry, starter_of, starter_of_child, with_starter
 from infra.accounts.visitors import Visitor
 from tasks.errors import safe_repr
+from tasks.orchestration import events
 from tasks.orchestration.child_runs import started_by
 from tasks.orchestration.questions import KEYSET
 from tasks.orchestration.starters import is_starter_tag
@@ -39,7 +40,36 @@ _OF_A_NEW_RUN = {
 }
 _OF_A_CHILD = _OF_A_NEW_RUN | {"parent_task_run_id", "labels"}
 _OF_PROGRESS = {"name", "tags", "flow_version", "empirical_policy", "infrastructure_pid"}
-_BESIDE_PAUSED = ("PAUSED", "CANCELLING", "CANCELLED")  # what a run becomes that nobody resumes
+_STAYS = frozenset({*_FINAL, "CRASHED", "PAUSED"})  # until the server, or a person, has it go on
+_CANCELLED = frozenset({"CANCELLING", "CANCELLED"})
+_CHECK_KEY = re.compile("[0-9a-f]{64}")  # of a check of an archive, which whoever asks for it shares
+# What runs on a worker elsewhere emit, and that worker: nothing by which the server tells what became of a run.
+_EVENTS_OF_RUNS = frozenset(
+    {
+        events.DATASET_UPLOADED,
+        events.DATASET_VALIDATED,
+        events.MODEL_TRAINED,
+        events.MODEL_PROMOTED,
+        events.MODEL_REFUSED,
+        events.INFERENCE_COMPLETED,
+        events.REVIEW_WANTED,
+        events.REVIEW_FINISHED,
+        events.IMAGES_SELECTED,
+        events.MODEL_DRIFTED,
+        events.RUN_LEFT,
+        "prefect.flow-run.heartbeat",
+        "prefect.flow-run.pull-step.executed",
+        "prefect.flow-run.pull-step.failed",
+        "prefect.runner.cancelled-flow-run",
+        "prefect.worker.started",
+        "prefect.worker.stopped",
+        "prefect.worker.submitted-flow-run",
+        "prefect.worker.executed-flow-run",
+        "prefect.artifact.created",
+        "prefect.artifact.updated",
+    }
+)
+_OF_TASK_RUNS = "prefect.task-run."  # by these events Prefect knows task runs
 _NOTHING: tuple[Body, ...] = (None, False, "", [], {})
 _LONGEST_TEMPLATE = 10_000  # characters
 _KIND = "__prefect_kind"  # of an object in whose place Prefect puts a value
@@ -54,9 +84,9 @@ class Lookup(NamedTuple):
     body: Body = None
 
 
-def checks_body(method: str, path: str) -> bool:
+def checks_body(method: str, path: str, visitor: Visitor) -> bool:
     """Return whether the body of a request is looked at."""
-    return _find(method, path) is not None
+    return _find(method, path, visitor) is not None
 
 
 def lookup_of(method: str, path: str, body: Body, visitor: Visitor) -> Lookup | None:
@@ -85,10 +115,9 @@ def permitted(method: str, path: str, body: Body, visitor: Visitor, about: Body)
     return found[0](body, visitor, about) if found else body
 
 
-def _find(method: str, path: str, visitor: Visitor | None = None) -> tuple[Check, str] | None:
+def _find(method: str, path: str, visitor: Visitor) -> tuple[Check, str] | None:
     """The check of a request, and the address of what it is about, without `/api/`; empty: it needs none."""
-    is_worker = visitor is not None and visitor.role is UserRole.WORKER
-    for known, pattern, check in _CHECKS_OF_WORKERS if is_worker else _CHECKS:
+    for known, pattern, check in _CHECKS_OF_WORKERS if visitor.role is UserRole.WORKER else _CHECKS:
         if known == method and (found := re.fullmatch(f"/api/{pattern}", path)):
             return check, found.groupdict().get("subject", "")
     return None
@@ -121,10 +150,19 @@ def _child_run(body: Body, _: Visitor, parent: Body) -> Body:
     asked = _object(body)
     _require_only(asked, _OF_A_CHILD)
     _require_ordinary(asked)
+    _require_own_key(asked)
     if parent is not None and parent["state_type"] != "RUNNING":
         raise _refused("the tag of a run that is RUNNING", parent["state_type"])
     starter = starter_of_child(parent["tags"] if parent else ())
     return {**asked, "tags": with_starter(_tags(asked), starter)}
+
+
+def _require_own_key(asked: Mapping[str, Body]) -> None:
+    """Check that a new run takes no key by which somebody else would find it in the place of their own."""
+    key, parent = asked.get("idempotency_key") or "", started_by(_tags(asked))
+    is_own = isinstance(key, str) and (_CHECK_KEY.fullmatch(key) or (parent and key.startswith(f"{parent}-")))
+    if key and not is_own:
+        raise _refused("an idempotency key that begins with the id of the run that the tag names", safe_repr(key))
 
 
 def _new_runs(body: Body, visitor: Visitor, _: Body) -> Body:
@@ -168,12 +206,28 @@ def _new_state(body: Body, visitor: Visitor, run: Body) -> Body:
 
 
 def _state_of_progress(body: Body, _: Visitor, run: Body) -> Body:
-    """A state that a worker elsewhere gives a run; one that waits for people goes on when they resume it."""
+    """A state that a worker elsewhere gives a run, which has neither ended nor waits for people."""
     asked = _object(body)
-    kind = _object(asked.get("state")).get("type")
-    if run["state_type"] == "PAUSED" and str(kind).upper() not in _BESIDE_PAUSED:
-        raise _refused(f"{', '.join(_BESIDE_PAUSED)} of a run that is PAUSED", safe_repr(kind))
+    wanted, present = str(_object(asked.get("state")).get("type")).upper(), run["state_type"]
+    is_forced = bool(asked.get("force"))
+    if present in _STAYS:  # the same again is said of a crash, by the process and by its worker
+        passes = wanted == present and (present == "CANCELLED" or not is_forced)
+    else:  # without force, Prefect's own rules let a run that is being cancelled become nothing else
+        passes = present != "CANCELLING" or wanted in _CANCELLED or not (is_forced or wanted == "SCHEDULED")
+    if not passes:
+        raise _refused(f"no other state of a run that is {present}, and none by force", safe_repr(wanted))
     return asked
+
+
+def _events(body: Body, _: Visitor, __: Body) -> Body:
+    """Events of a worker elsewhere: those that it, or a run that it carries out, emits."""
+    if not isinstance(body, list):
+        raise _refused("a list of events", safe_repr(body))
+    for each in body:
+        name = _object(each).get("event")
+        if not isinstance(name, str) or not (name in _EVENTS_OF_RUNS or name.startswith(_OF_TASK_RUNS)):
+            raise _refused("an event that a run emits", safe_repr(name))
+    return body
 
 
 def _answer(body: Body, visitor: Visitor, run: Body) -> Body:
@@ -238,6 +292,7 @@ _CHECKS_OF_WORKERS: tuple[tuple[str, str, Check], ...] = (
     ("POST", f"deployments/{_ID}/create_flow_run", _child_run),
     ("PATCH", _RUN, _change_of_run),
     ("POST", f"{_RUN}/set_state", _state_of_progress),
+    ("POST", "events", _events),
 )
 
 

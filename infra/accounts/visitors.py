@@ -16,6 +16,7 @@ SECRET_HEADER = "X-Studio-Door"  # noqa: S105 - the name of a header
 NAME_HEADER = "X-Studio-User"
 ROLE_HEADER = "X-Studio-Role"
 SOCKET_HEADER = "X-Studio-Socket"  # of a request that opens a WebSocket; only the front door writes it
+REFUSED_HEADER = "X-Studio-Refused"  # why a service has refused what the front door let in; it tells where that asks
 CHECK = "/auth/check"  # where the front door asks
 
 

@@ -8,6 +8,7 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
@@ -26,7 +27,15 @@ from infra.accounts.oidc_client import Client
 from infra.accounts.passwords import PATIENCE_S
 from infra.accounts.sessions import forget_ended
 from infra.accounts.sign_in import SignIn
-from infra.accounts.visitors import CHECK, NAME_HEADER, ROLE_HEADER, SOCKET_HEADER, came_through_the_front_door
+from infra.accounts.visitors import (
+    CHECK,
+    NAME_HEADER,
+    REFUSED_HEADER,
+    ROLE_HEADER,
+    SOCKET_HEADER,
+    came_through_the_front_door,
+    visitor_of,
+)
 from infra.front_page import account_list, audit_list, own_account, signing_in
 from infra.front_page.askers import client_address
 from infra.front_page.pages import show_studio_error
@@ -120,7 +129,10 @@ class FrontDoorAnswers:
         await answer(scope, receive, send)
 
     def _answer(self, connection: HTTPConnection) -> Response:
+        refused = connection.headers.get(REFUSED_HEADER)
         try:
+            if refused is not None:
+                return self._keep_refusal(connection, unquote(refused))
             answer = self._gate.answer(asked_of(connection))
         except DatabaseAwayError as error:
             return JSONResponse({"error": str(error)}, 503, {"Retry-After": "5"})
@@ -130,6 +142,12 @@ class FrontDoorAnswers:
         visitor = answer.visitor
         known = {NAME_HEADER: visitor.name, ROLE_HEADER: str(visitor.role)} if visitor else {}
         return Response(status_code=204, headers=known)
+
+    def _keep_refusal(self, connection: HTTPConnection, reason: str) -> Response:
+        """Keep what a service tells; never an answer that would let a request pass."""
+        if visitor := visitor_of(connection, self._secret):
+            self._gate.keep_refusal(asked_of(connection), visitor, reason)
+        return JSONResponse({"error": reason}, 403)
 
 
 def asked_of(connection: HTTPConnection) -> Asked:

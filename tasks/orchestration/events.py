@@ -32,6 +32,8 @@ IMAGES_SELECTED = "images.selected"
 MODEL_DRIFTED = "model.drifted"
 VERSION_DELETED = "version.deleted"
 PREDICTION_DELETED = "prediction.deleted"
+OF_STATES = "studio.flow-run."  # the state of a run, as the server tells it anew, or that nobody is behind it
+RUN_LEFT = f"{OF_STATES}left"  # after it the automation that finds dead runs expects no heartbeat
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,6 @@ P = ParamSpec("P")
 
 
 NOTHING_NEW = "Nothing new"  # of a run by a schedule that had nothing to do: lists may leave it out
-LEFT_EVENT = "studio.flow-run.left"  # after it the automation that finds dead runs expects no heartbeat
 ENGINE_NOISE_FILTER = EngineNoiseFilter()
 
 
@@ -80,7 +79,7 @@ def _end_with_message(story: Callable[P, State], *args: P.args, **kwargs: P.kwar
 def _emit_left_event(flow_run: str, flow: str) -> None:
     """Say that this process leaves a run that has not ended: it sends no heartbeats from now on."""
     of_flow = Resource(id=f"prefect.flow.{flow}", name=flow).to_json("flow")
-    event = events.build(LEFT_EVENT, Resource(id=f"prefect.flow-run.{flow_run}", name=flow_run), [of_flow])
+    event = events.build(events.RUN_LEFT, Resource(id=f"prefect.flow-run.{flow_run}", name=flow_run), [of_flow])
     with contextlib.suppress(Exception):  # Prefect's own sender of events has ended by now
         SERVICE_RESTART.call(lambda: events.post([event]))
 

@@ -21,10 +21,12 @@ from prefect.states import Scheduled
 
 from infra import patrol
 from infra.stack_settings import ROOT
+from infra.state_changes import states_of
 from tasks.orchestration.prefect_client import fail_fast_client
 from tests.waiting import eventually
 
 BEAT, LEFT, PULLED = "prefect.flow-run.heartbeat", "studio.flow-run.left", "prefect.flow-run.pull-step.executed"
+CRASHED = "prefect.flow-run.Crashed"
 SHORTEST_S = 10  # that Prefect takes for `within`
 DEADLINE_S = 60
 
@@ -42,6 +44,8 @@ TYPES = {
     "Suspended": StateType.PAUSED,
     "Cancelling": StateType.CANCELLING,
     "Crashed": StateType.CRASHED,
+    "Completed": StateType.COMPLETED,
+    "Cancelled": StateType.CANCELLED,
 }
 
 # The flow, what a run of it went through before it stopped, and the state in which it must end. One that may wait, for
@@ -67,6 +71,17 @@ STOPPED = {
     "suspended": ("train-model", f"Pending Running {BEAT} Suspended", "Suspended"),
     "suspended, and left later": ("train-model", f"Pending Running Suspended {BEAT} {LEFT}", "Suspended"),
     "a deployment waits for approval": ("deploy-model", f"Pending Running {BEAT} Suspended {LEFT}", "Suspended"),
+    "suspended, somebody else sends its heartbeat": (
+        "deploy-model",
+        f"Pending Running Suspended {LEFT} {BEAT}",
+        "Suspended",
+    ),
+    "completed, somebody else sends its heartbeat": ("train-model", f"Pending Running Completed {BEAT}", "Completed"),
+    "completed, somebody else says that it crashed": (
+        "train-model",
+        f"Pending Running Completed {CRASHED}",
+        "Completed",
+    ),
     "nobody resumes it": ("train-model", f"Pending Running Suspended {LEFT} Resuming", "Resuming"),
 }
 
@@ -113,8 +128,8 @@ def ended(flow: str, steps: list[str]) -> str:
         (action,) = automation["actions"]
         new = action.get("name") or action["state"].title()
         state = [step for step in steps if step[0].isupper()][-1]
-        if state == "Cancelling" and new != "Cancelled":
-            continue  # the server refuses it
+        if TYPES[state].value not in states_of(trigger_of(automation)):
+            continue  # the action refuses it
         if fires(trigger_of(automation), flow, steps):
             return ended(flow, [*steps, new])
     return [step for step in steps if step[0].isupper()][-1]

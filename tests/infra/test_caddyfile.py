@@ -70,7 +70,14 @@ def test_with_the_setting_the_services_behind_it_alone_know_its_secret(tmp_path:
 
 def test_the_names_that_the_front_door_knows_are_those_of_the_services() -> None:
     text = CADDYFILE.read_text()
-    headers = {visitors.SECRET_HEADER, visitors.NAME_HEADER, visitors.ROLE_HEADER, visitors.SOCKET_HEADER, RUN_HEADER}
+    headers = {
+        visitors.SECRET_HEADER,
+        visitors.NAME_HEADER,
+        visitors.ROLE_HEADER,
+        visitors.SOCKET_HEADER,
+        visitors.REFUSED_HEADER,
+        RUN_HEADER,
+    }
     assert {*re.findall(r"X-Studio-[\w-]+", text)} == headers
     assert [header for header in headers if f"\trequest_header -{header}\n" not in text] == []
     assert f"not header Cookie *{cookies.SESSION}=*" in text

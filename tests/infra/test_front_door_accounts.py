@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -345,11 +346,78 @@ def test_a_worker_has_no_run_go_on_that_waits_for_people(
         for path, body in (
             (f"{run}/resume", answer),
             (f"{run}/input", {"key": KEYSET["response"], "value": json.dumps(answer["run_input"])}),
-            *((f"{run}/set_state", {"state": {"type": kind}, "force": True}) for kind in ("SCHEDULED", "COMPLETED")),
+            *(
+                (f"{run}/set_state", {"state": {"type": kind}, "force": True})
+                for kind in ("SCHEDULED", "COMPLETED", "CANCELLED", "PAUSED")
+            ),
         ):
             assert client.post(f"/prefect/api/flow_runs/{path}", json=body).status_code == 403
-        body = {"state": {"type": "CANCELLED"}, "force": True}
-        assert client.post(f"/prefect/api/flow_runs/{run}/set_state", json=body).json()["status"] == "ACCEPT"
+    assert prefect.ask("GET", f"/flow_runs/{run}")["state_type"] == "PAUSED"
+
+
+def test_a_worker_has_nothing_done_again_in_the_name_of_somebody_else(
+    public: Public, accounts: Database, admins: httpx.Client, prefect: Prefect, person: str
+) -> None:
+    """Neither by a state, nor by an event that Prefect itself sends, nor by a child of what has ended."""
+    set_role(accounts, person, UserRole.WORKER, STACK_OWNER)
+    run = start(admins, prefect)["id"]
+    prefect.go_through(run, {"type": "PENDING"}, {"type": "RUNNING"}, {"type": "COMPLETED"})
+    crashed = {"event": "prefect.flow-run.Crashed", "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"}}
+    child = {"parameters": {"model_name": "shapes"}, "tags": [f"pipeline:{run}"]}
+    refused = [
+        *(
+            (f"flow_runs/{run}/set_state", {"state": {"type": kind}, "force": True})
+            for kind in ("SCHEDULED", "RUNNING")
+        ),
+        (f"deployments/{prefect.deployment}/create_flow_run", child),
+        (
+            f"deployments/{prefect.deployment}/create_flow_run",
+            {"parameters": {"model_name": "shapes"}, "idempotency_key": "visitor:ada:nightly"},
+        ),
+        ("events", [{"id": str(uuid4()), "occurred": "2026-01-01T00:00:00Z", **crashed}]),
+    ]
+    with public.client() as client:
+        client.auth = (person, add_token(accounts, person, UserRole.WORKER))
+        for path, body in refused:
+            assert client.post(f"/prefect/api/{path}", json=body).status_code == 403, path
+        assert client.get("/prefect/api/variables/name/vault").status_code == 403
+    assert prefect.ask("GET", f"/flow_runs/{run}")["state_type"] == "COMPLETED"
+    kept = list_entries(accounts, AuditChoice(name=person, part="prefect", allowed=False), before=None, limit=9)
+    assert [entry.path for entry in reversed(kept)] == [
+        *(f"/prefect/api/{path}" for path, _ in refused),
+        "/prefect/api/variables/name/vault",
+    ]
+    assert all("xpected" in entry.detail for entry in kept[1:])
+
+
+def test_a_socket_that_writes_takes_events_of_runs_alone_and_is_closed_when_its_account_is_shut(
+    public: Public, accounts: Database, prefect: Prefect, person: str
+) -> None:
+    set_role(accounts, person, UserRole.WORKER, STACK_OWNER)
+    token = add_token(accounts, person, UserRole.WORKER)
+    basic = base64.b64encode(f"{person}:{token}".encode()).decode()
+    address = f"wss://{NAME}:{public.settings.public_port}/prefect/api/events/in"
+    resource = {"prefect.resource.id": f"model:{person}"}
+    for headers in ({}, {"Authorization": f"Basic {basic}"}):
+        with open_socket(public, address, headers) as opened:
+            opened.send(json.dumps({"type": "auth", "token": f"{person}:{token}"}))
+            assert json.loads(opened.recv(10))["type"] == "auth_success"
+            for name in ("prefect.flow-run.Crashed", "model.trained"):
+                occurred = datetime.now(UTC).isoformat()
+                opened.send(json.dumps({"event": name, "resource": resource, "occurred": occurred, "id": str(uuid4())}))
+
+            def seen() -> set[str]:
+                chosen = {"filter": {"resource": {"id": [f"model:{person}"]}}}
+                return {event["event"] for event in prefect.ask("POST", "/events/filter", chosen)["events"]}
+
+            eventually(lambda: "model.trained" in seen(), "the event", 30)
+            assert seen() == {"model.trained"}
+            if headers:
+                set_disabled(accounts, person, STACK_OWNER, disabled=True)
+                with pytest.raises(ConnectionClosed):
+                    opened.recv(30)
+    kept = list_entries(accounts, AuditChoice(name=person, part="prefect", allowed=False), before=None, limit=9)
+    assert [entry.method for entry in kept] == ["WEBSOCKET", "WEBSOCKET"]
 
 
 def wait_for_approval(prefect: Prefect, run: str) -> None:

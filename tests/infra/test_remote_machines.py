@@ -253,6 +253,8 @@ def test_it_checks_and_trains_through_the_front_door_until_it_is_shut_out(
         _starts_runs_for_whom_it_works(public, elsewhere, training)
         state = ended(public, training, 420)["state"]
         assert state["type"] == "COMPLETED", state
+        refused = list_entries(database, AuditChoice(name="gpu-7", allowed=False), before=None, limit=9)
+        assert refused == []  # neither a state, nor an event, nor a key that the worker and its runs need
         _decides_nothing(public, elsewhere, training)
         _is_ottos(settings, training)
         link = _link(public, elsewhere, f"{check}/report.html")

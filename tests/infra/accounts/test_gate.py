@@ -281,6 +281,15 @@ def test_what_an_admin_does_is_kept_a_socket_that_writes_too(
     assert [entry.method for entry in audit_of(database)] == kept
 
 
+def test_what_a_service_has_refused_is_kept_with_the_reason(gate: Gate, database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute(text("TRUNCATE audit"))
+    gate.keep_refusal(replace(ASKED, **ACTS), Visitor(name="ada", role=UserRole.OPERATOR), "expected x, found y")  # type: ignore[arg-type]
+    (entry,) = audit_of(database)
+    assert (entry.name, entry.role, entry.allowed, entry.detail) == ("ada", "operator", False, "expected x, found y")
+    assert entry.path == "/prefect/api/deployments/7/create_flow_run"
+
+
 def test_what_cannot_be_kept_in_the_audit_log_does_not_happen_and_reading_goes_on(
     gate: Gate, database: Database, session: str
 ) -> None:

@@ -94,6 +94,7 @@ def test_a_viewer_looks_and_an_operator_acts_on_the_front_page(method: str, path
         ("GET", "/api/block_documents/" + ID),
         ("DELETE", f"/api/flow_runs/{ID}"),
         ("POST", "/api/variables/"),
+        ("GET", "/api/variables/name/vault"),
         ("GET", "/api/admin/settings"),
     ],
 )

@@ -136,17 +136,111 @@ def test_a_worker_says_neither_with_what_nor_how_another_run_begins(method: str,
         permitted(method, path, body, MACHINE, run_of("RUNNING", OF_OTTO))
 
 
-def test_a_worker_says_how_a_run_goes_and_of_one_that_waits_for_people_alone_that_it_is_cancelled() -> None:
+def told(present: str, kind: str, *, force: bool = False) -> bool:
+    """Whether a worker may say that a run is of this kind, which is in another state now."""
+    body = {"state": {"type": kind, "data": {"type": "reference"}}, **({"force": True} if force else {})}
+    try:
+        assert permitted("POST", STATE, body, MACHINE, run_of(present, OF_ADA)) == body
+    except RequestRefusedError as error:
+        assert "no other state of a run that is" in str(error)  # noqa: PT017 - what it says besides
+        return False
+    return True
+
+
+KINDS = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def test_a_worker_says_how_a_run_goes_that_has_neither_ended_nor_waits_for_people() -> None:
     body: dict[str, Any] = {"flow_version": "1", "empirical_policy": {"retries": 0}, "infrastructure_pid": "gpu-7:1"}
     assert permitted("PATCH", RUN, body, MACHINE, run_of("RUNNING", [])) == body
-    for kind in ("RUNNING", "COMPLETED", "SCHEDULED", "paused", "CANCELLED"):
-        body = {"state": {"type": kind, "data": {"type": "reference"}}}
-        assert permitted("POST", STATE, body, MACHINE, run_of("RUNNING", OF_ADA)) == body
-        if kind in {"paused", "CANCELLED"}:
-            assert permitted("POST", STATE, body, MACHINE, WAITING) == body
-            continue
-        with pytest.raises(RequestRefusedError, match=f"of a run that is PAUSED; found '{kind}'"):
-            permitted("POST", STATE, body, MACHINE, WAITING)
+    for present in ("SCHEDULED", "PENDING", "RUNNING"):
+        assert all(told(present, kind, force=force) for kind in KINDS for force in (False, True))
+
+
+@pytest.mark.parametrize("present", ["COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED"])
+def test_a_worker_has_no_run_go_on_that_has_ended_or_waits_for_people(present: str) -> None:
+    """Neither at once nor by way of another state; the same again may be said, as two do of a crash."""
+    for kind in (*KINDS, "", " SCHEDULED", "None"):
+        assert told(present, kind) == (kind == present)
+        assert told(present, kind, force=True) == (kind == present == "CANCELLED")
+    with pytest.raises(RequestRefusedError):
+        permitted("POST", STATE, {"state": {"type": None}}, MACHINE, run_of(present, OF_ADA))
+
+
+def test_of_a_run_that_is_being_cancelled_a_worker_says_by_force_that_it_is_and_prefect_judges_the_rest() -> None:
+    assert [kind for kind in KINDS if told("CANCELLING", kind, force=True)] == ["CANCELLING", "CANCELLED"]
+    assert [kind for kind in KINDS if not told("CANCELLING", kind)] == ["SCHEDULED"]
+
+
+@pytest.mark.parametrize("key", [f"{ID}-share-1", f"{ID}-train", "0f" * 32, None, ""])
+def test_a_worker_starts_a_run_by_a_key_of_the_run_that_it_carries_out_or_of_the_check_of_an_archive(key: Any) -> None:
+    body = {"tags": [OF_A_PIPELINE], "idempotency_key": key}
+    assert permitted("POST", START, body, MACHINE, run_of("RUNNING", OF_OTTO))["idempotency_key"] == key
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "visitor:ada:nightly",
+        f"{ID[:-1]}7-share-1",
+        ID,
+        f"x {ID}-share-1",
+        f"scheduled {ID} 2026-01-01",
+        "0f" * 31,
+        "0F" * 32,
+        f"{'0f' * 32}\n",
+        7,
+        [ID],
+    ],
+    ids=repr,
+)
+def test_a_worker_takes_no_key_by_which_somebody_else_would_find_its_run(key: object) -> None:
+    for tags, parent in (([OF_A_PIPELINE], run_of("RUNNING", OF_OTTO)), ([], None)):
+        with pytest.raises(RequestRefusedError, match="idempotency key that begins with the id of the run"):
+            permitted("POST", START, {"tags": tags, "idempotency_key": key}, MACHINE, parent)
+
+
+def event(name: object) -> dict[str, Any]:
+    return {"event": name, "resource": {"prefect.resource.id": f"prefect.flow-run.{ID}"}}
+
+
+def test_a_worker_sends_the_events_that_runs_emit() -> None:
+    sent = [
+        event(name)
+        for name in (
+            "prefect.flow-run.heartbeat",
+            "prefect.task-run.Completed",
+            "prefect.worker.executed-flow-run",
+            "studio.flow-run.left",
+            "model.trained",
+            "dataset.validated",
+        )
+    ]
+    assert permitted("POST", "/api/events", sent, MACHINE, None) == sent
+    assert not checks_body("POST", "/api/events", ADA)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"prefect.flow-run.{name}" for name in ("Crashed", "Completed", "Cancelling", "AwaitingRetry", "*")),
+        *(f"studio.flow-run.{name}" for name in ("crashed", "running", "cancelling", "changed", "pending")),
+        "approval.wanted",
+        "model.deployed",
+        "prefect.automation.triggered",
+        "Prefect.flow-run.heartbeat",
+        "prefect.flow-run.heartbeat ",
+        "",
+        None,
+        1,
+        ["prefect.flow-run.heartbeat"],
+    ],
+    ids=repr,
+)
+def test_a_worker_sends_no_event_by_which_the_server_tells_what_became_of_a_run(name: object) -> None:
+    for sent in ([event(name)], [event("model.trained"), event(name)], event(name), [None]):
+        with pytest.raises(RequestRefusedError, match=r"xpected .*; found "):
+            permitted("POST", "/api/events", sent, MACHINE, None)
 
 
 @pytest.mark.parametrize("visitor", [OTTO, ADA, MACHINE])
@@ -316,8 +410,8 @@ def test_an_admin_may_say_all_of_it() -> None:
 
 
 def test_bodies_of_other_requests_pass_as_they_are() -> None:
-    assert not checks_body("POST", "/api/flow_runs/filter")
-    assert not checks_body("GET", START)
+    assert not checks_body("POST", "/api/flow_runs/filter", OTTO)
+    assert not checks_body("GET", START, OTTO)
     assert lookup_of("GET", START, None, OTTO) is None
 
 

@@ -7,11 +7,12 @@ import httpx
 import pytest
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from infra.accounts.database import Database
-from infra.accounts.gate import Gate
-from infra.accounts.visitors import CHECK, SECRET_HEADER
+from infra.accounts.gate import Asked, Gate
+from infra.accounts.visitors import CHECK, NAME_HEADER, REFUSED_HEADER, ROLE_HEADER, SECRET_HEADER, Visitor
 from infra.front_page.people import FrontDoorAnswers, asked_of
 from tests.infra.front_page.in_process import NOBODY
 
@@ -41,6 +42,36 @@ def test_a_socket_is_what_the_front_door_has_seen_as_one(headers: dict[str, str]
 
 def test_the_front_door_is_answered_while_pages_hold_all_threads() -> None:
     assert asyncio.run(_status_beside_slow_pages(60)) == 204
+
+
+class _Kept(Gate):
+    """A gate that keeps nothing, so that no database is needed, and notes what it would have kept."""
+
+    def __init__(self) -> None:
+        super().__init__(Database(f"postgresql+psycopg2://nobody:x@{NOBODY}/none"))
+        self.kept: list[tuple[str, str, str]] = []
+
+    def keep_refusal(self, asked: Asked, visitor: Visitor, reason: str) -> None:
+        self.kept.append((visitor.name, asked.path, reason))
+
+
+@pytest.mark.parametrize(("name", "secret", "kept"), [("gpu-7", "s", 1), ("", "s", 0), ("gpu-7", "t", 0)])
+def test_what_a_service_says_that_it_has_refused_is_kept_and_lets_nothing_in(name: str, secret: str, kept: int) -> None:
+    """Even if a client could send that header through the front door."""
+    gate = _Kept()
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(status_code=404)(scope, receive, send)
+
+    async def ask() -> int:
+        headers = {"X-Forwarded-Method": "POST", "X-Forwarded-Uri": "/prefect/api/events", SECRET_HEADER: secret}
+        told = {NAME_HEADER: name, ROLE_HEADER: "worker", REFUSED_HEADER: "expected%20%C3%A4%2C%20found%20b"}
+        app = FrontDoorAnswers(page, gate=gate, secret="s")
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+            return (await client.get(CHECK, headers=headers | told)).status_code
+
+    assert asyncio.run(ask()) == (403 if secret == "s" else 404)
+    assert gate.kept == [("gpu-7", "/prefect/api/events", "expected \xe4, found b")] * kept
 
 
 async def _status_beside_slow_pages(pages: int) -> int:
