@@ -434,7 +434,7 @@ def test_a_body_is_judged_by_what_its_address_names(method: str, path: str, look
 
 @pytest.mark.parametrize("path", TEMPLATES)
 def test_a_template_that_is_looked_at_is_of_a_length_that_people_write(path: str) -> None:
-    assert checks_body("POST", path)
+    assert checks_body("POST", path, OTTO)
     assert lookup_of("POST", path, "x", OTTO) is None
     for body in ("{{ event.id }}", "(" * 10_000, None, {"a": 1}):
         assert permitted("POST", path, body, OTTO, None) == body
