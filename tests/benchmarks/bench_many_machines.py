@@ -18,7 +18,6 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from prefect import flow
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import LogCreate
 from prefect.states import Completed, Running
@@ -27,7 +26,7 @@ from infra import supervisord
 from infra.registration import POOL
 from infra.stack_settings import StackSettings
 from tasks.orchestration import events
-from tests.benchmarks.bench_scale import LINES, heartbeat
+from tests.benchmarks.bench_scale import LINES, heartbeat, scale
 
 pytestmark = pytest.mark.timeout(3600)
 WARM_UP_S = 20.0
@@ -71,11 +70,6 @@ async def _log(client: PrefectClient, machine: int, run: UUID) -> None:  # noqa:
 
 OF_A_WORKER = (Habit(POLL, 2, _poll), Habit("heartbeat", 30, _beat))
 OF_A_RUN = (Habit("heartbeat of run", 30, _beat_of_run), Habit(LOOK, 10, _look), Habit("log", EPOCH_S, _log))
-
-
-@flow(name="scale")
-def scale() -> None:
-    """A flow that no automation looks after: its runs have no process."""
 
 
 async def _keep(habit: Habit, client: PrefectClient, machine: int, run: UUID, took: dict[str, list[float]]) -> None:

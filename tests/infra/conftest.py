@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pytest
 
@@ -45,7 +46,5 @@ def _stack_with_accounts(
     monkeypatch.setenv("STUDIO_PUBLIC", "true")
     monkeypatch.setenv("STUDIO_PUBLIC_HOST", "studio.example.org")
     add_person(database, "boss", UserRole.ADMIN)
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    with patch.dict(os.environ):
+        yield

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import check_jsonschema
 import jsonschema
@@ -70,12 +71,8 @@ def be_in_compose(
 
 def prepared(name: str, *arguments: str) -> Service:
     """The service that a container would become; it sets variables of its process, and these tests go on in it."""
-    before = dict(os.environ)
-    try:
+    with patch.dict(os.environ):
         return container.prepare(name, arguments)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def secrets_of(program: container.Program) -> set[str]:

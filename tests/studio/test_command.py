@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import pytest
@@ -72,7 +73,7 @@ Command = Callable[..., Done]
 @pytest.fixture
 def studio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """The command, in this process; the environment that it makes for itself goes with it."""
-    environment, mask = dict(os.environ), os.umask(0o077)
+    mask = os.umask(0o077)
     connect.cache_clear()
 
     def run(*arguments: str) -> Done:
@@ -82,11 +83,10 @@ def studio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
             main()
         return Done(int(end.value.code or 0), *capsys.readouterr())
 
-    yield run
+    with patch.dict(os.environ):
+        yield run
     connect.cache_clear()
     os.umask(mask)
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 def studio_process(*arguments: str) -> "subprocess.CompletedProcess[str]":
