@@ -7,6 +7,7 @@ machine that goes away too, 90 s pass until its silence is noticed. This one tak
 
 import argparse
 import asyncio
+import atexit
 import contextlib
 import logging
 import os
@@ -18,22 +19,25 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from multiprocessing import util
 from typing import Any
 
-import psutil
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.loggers import flow_run_logger
-from prefect.runner._flow_run_executor import FlowRunExecutorContext
+from prefect.runner._control_channel import ControlChannel
+from prefect.runner._flow_run_executor import FlowRunExecutorContext, ProcessStarter
 from prefect.runner._process_manager import ProcessHandle
 from prefect.runner._starter_engine import EngineCommandStarter
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 from pydantic import PrivateAttr
 
+from infra import flow_processes
 from infra.command_errors import StackError
+from infra.flow_processes import ForkStarter
 from infra.gpus import hold
 from infra.registration import POOL
 from infra.stack_settings import ROOT, StackSettings
@@ -82,16 +86,18 @@ class _NoHooks:
         pass
 
 
-class _ByNumber(TaskStatus[ProcessHandle]):
-    """What wants to be told a process, and tells its number to what wants that."""
+class _Noting(TaskStatus[Any]):
+    """Notes the process of a run, or its number, and tells the number to what wants that."""
 
-    def __init__(self, told: TaskStatus[int]) -> None:
-        self._told = told
+    def __init__(self, told: TaskStatus[int] | None) -> None:
+        self._told = told or TASK_STATUS_IGNORED
+        self.number: int | None = None
 
-    def started(self, value: ProcessHandle | None = None) -> None:
-        if value is None or value.pid is None:
+    def started(self, value: ProcessHandle | int | None = None) -> None:
+        self.number = value.pid if isinstance(value, ProcessHandle) else value
+        if self.number is None:
             raise RuntimeError("expected a process of the flow run, found none")
-        self._told.started(value.pid)
+        self._told.started(self.number)
 
 
 def clock_error(server: datetime, before: datetime, after: datetime) -> str:
@@ -112,6 +118,12 @@ class DrainingWorker(ProcessWorker):
     job_configuration = CheckoutConfiguration
     is_draining = False
     _clock_error = ""
+
+    def __init__(self, *given: Any, **named: Any) -> None:  # noqa: ANN401 - what Prefect's own takes
+        """Remember the files of the checkout as they are now."""
+        super().__init__(*given, **named)
+        self._sources = flow_processes.sources()
+        self._begun: list[_Noting] = []
 
     @classmethod
     def __dispatch_key__(cls) -> str:
@@ -174,24 +186,40 @@ class DrainingWorker(ProcessWorker):
         """
         flow_run_logger(flow_run).info("carried out by worker %s", self.name)
         flow = configuration.flow if isinstance(configuration, CheckoutConfiguration) else None
-        if flow is None:
-            return await super().run(flow_run, configuration, task_status)
-        async with FlowRunExecutorContext() as context:
-            starter = EngineCommandStarter(
-                entrypoint=flow,
-                command=shlex.join([sys.executable, "-m", "infra.engine"]),
-                cwd=ROOT,
-                env=configuration.env,
-                stream_output=configuration.stream_output,
-                control_channel=context.control_channel,
-                isolate_process_group=True,
-                env_overrides_settings=True,
-            )
-            executor = context.create_executor(flow_run, starter, propose_submitting=False, hook_runner=_NoHooks())
-            done = await executor.submit(task_status=_ByNumber(task_status or TASK_STATUS_IGNORED))
+        noting = _Noting(task_status)
+        self._begun.append(noting)
+        try:
+            if flow is None:
+                return await super().run(flow_run, configuration, noting)
+            async with FlowRunExecutorContext() as context:
+                starter = self.starter(flow, configuration, context.control_channel)
+                executor = context.create_executor(flow_run, starter, propose_submitting=False, hook_runner=_NoHooks())
+                done = await executor.submit(task_status=noting)
+        finally:
+            self._begun.remove(noting)
         if done is None or done.status_code is None:
             raise RuntimeError("expected a process of the flow run, found that it did not start")
         return ProcessWorkerResult(status_code=done.status_code, identifier=str(done.handle.pid))
+
+    def starter(self, flow: str, configuration: ProcessJobConfiguration, control: ControlChannel) -> ProcessStarter:
+        """Return what starts the process of a run: a fork, if what it would have imported is right for this run."""
+        if flow_processes.sources() == self._sources and not _variables_of_run(configuration):
+            return ForkStarter(flow, configuration.env, control)
+        return EngineCommandStarter(
+            entrypoint=flow,
+            command=shlex.join([sys.executable, "-m", "infra.engine"]),
+            cwd=ROOT,
+            env=configuration.env,
+            stream_output=configuration.stream_output,
+            control_channel=control,
+            isolate_process_group=True,
+            env_overrides_settings=True,
+        )
+
+    @property
+    def groups(self) -> set[int]:
+        """The process groups of its runs."""
+        return {noting.number for noting in self._begun if noting.number is not None}
 
     @property
     def runs(self) -> int:
@@ -200,6 +228,15 @@ class DrainingWorker(ProcessWorker):
             return int(self.limiter.borrowed_tokens)
         except RuntimeError:  # it has not begun
             return 0
+
+
+def _variables_of_run(configuration: ProcessJobConfiguration) -> set[str]:
+    """Which variables a run has from its job variables; some are read while a library is imported."""
+    return {
+        name
+        for name, value in configuration.env.items()
+        if value != os.environ.get(name) and not name.startswith("PREFECT_")
+    }
 
 
 async def work(worker: DrainingWorker, drain_s: float, *, with_healthcheck: bool = False) -> None:
@@ -232,7 +269,7 @@ async def _drain(worker: DrainingWorker, drain_s: float, again: "asyncio.Task[bo
         told: set[int] = set()
 
         def ended(number: int = number, told: set[int] = told) -> bool:
-            told |= _signal_runs(number, told)  # one may have begun only now
+            told |= _signal(worker.groups - told, number)  # one may have begun only now
             return not worker.runs
 
         await _wait(ENDING_S, ended)
@@ -245,9 +282,7 @@ async def _wait(seconds: float, is_over: Callable[[], bool]) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-def _signal_runs(number: int, told: set[int]) -> set[int]:
-    """Send a signal to the processes of each run, which are a group of their own."""
-    groups = {child.pid for child in psutil.Process().children()} - told
+def _signal(groups: set[int], number: int) -> set[int]:
     for group in groups:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, number)
@@ -275,6 +310,8 @@ def main() -> None:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the driver's numbers; CUDA's own begin with the fastest
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     worker = DrainingWorker(name=given.name, work_pool_name=POOL, work_queues=given.queue, limit=given.limit)
+    flow_processes.begin(at_once=given.limit > 1)
+    atexit.unregister(util._exit_function)  # type: ignore[attr-defined]  # noqa: SLF001 - it would wait for the runs
     refused: ExceptionGroup[PrefectHTTPStatusError] | None = None
     with held:
         try:

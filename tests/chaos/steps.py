@@ -52,11 +52,13 @@ def log(run: UUID) -> list[str]:
 
 
 def processes(run: UUID, part: str = "") -> list[psutil.Process]:
-    """Processes of this flow run whose command has `part` in it."""
+    """Processes of this flow run whose command has `part` in it; that of the flow itself has the run's id, too."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run) and part in " ".join(process.cmdline()):
+            command = " ".join(process.cmdline())
+            is_of_run = str(run) in command or process.environ().get("PREFECT__FLOW_RUN_ID") == str(run)
+            if is_of_run and part in command:
                 found.append(process)
         except psutil.Error:
             continue

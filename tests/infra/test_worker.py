@@ -13,18 +13,23 @@ from uuid import UUID, uuid4
 
 import anyio
 import httpx
+import psutil
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.runner._control_channel import ControlChannel
+from prefect.runner._starter_engine import EngineCommandStarter
 from prefect.workers.process import ProcessWorker
 
-from infra import worker
+from infra import flow_processes, worker
+from infra.flow_processes import ForkStarter
 from infra.stack_settings import ROOT
 from infra.worker import PULL_STEPS, CheckoutConfiguration, DrainingWorker, clock_error
 from tasks.orchestration import deployed_flows
+from tests.chaos.steps import ENGINE, log, processes, read, until
 from tests.prefect_runs import make_run
 from tests.waiting import eventually
 
@@ -142,6 +147,44 @@ def test_a_worker_that_is_shut_out_says_so_in_words(
     with pytest.raises((SystemExit, ExceptionGroup)) as ended:
         worker.main()
     assert ("Ask an admin" in str(ended.value)) is says
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_process_of_a_run_says_which_flow_and_run_it_is_of() -> None:
+    run = deployed_flows.start("validate-dataset", {"archive": f"absent-{uuid4().hex[:8]}.zip"})
+    (process,) = eventually(lambda: processes(run, ENGINE), "its process", every_s=0.05)
+    assert process.cmdline()[0] == f"infra.engine flows.validate_dataset.validate_dataset {run}"
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_run_ends_as_it_would_and_the_next_begins_though_what_runs_are_forked_from_is_killed() -> None:
+    for _ in range(2):
+        run = deployed_flows.start("validate-dataset", {"archive": f"absent-{uuid4().hex[:8]}.zip"})
+        (process,) = eventually(lambda run=run: processes(run, ENGINE), "its process", every_s=0.02)
+        process.suspend()
+        forked_from = process.parent()
+        assert forked_from
+        forked_from.kill()
+        psutil.wait_procs([forked_from], timeout=10)
+        process.resume()
+        until(lambda run=run: (state := read(run).state) and state.is_final(), "its end")
+        assert (state := read(run).state)
+        assert state.type == StateType.FAILED
+        assert "absent-" in (state.message or "")
+        until(lambda run=run: any("absent-" in line for line in log(run)), "the log of its process")
+
+
+@pytest.mark.parametrize("changed", ["", "a file", "a variable"])
+def test_a_run_imports_anew_what_may_differ_from_what_was_imported(
+    monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    worker = DrainingWorker(work_pool_name="gpu", limit=1)
+    configuration = prepared(PULL_STEPS, env={"OMP_NUM_THREADS": "7"} if changed == "a variable" else {})
+    if changed == "a file":
+        found = {**flow_processes.sources(), ROOT / "flows" / "train_model.py": 1}
+        monkeypatch.setattr(flow_processes, "sources", lambda: found)
+    starter = worker.starter("flows.x.x", configuration, ControlChannel())
+    assert isinstance(starter, EngineCommandStarter if changed else ForkStarter)
 
 
 @pytest.mark.heavy

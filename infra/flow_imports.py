@@ -1,0 +1,21 @@
+"""All that flows of this checkout import: what the processes of their runs are forked from has it once.
+
+A flow that cannot be imported is left out; its own run meets the error, and has it in its log.
+"""
+
+import contextlib
+import gc
+import importlib
+import pkgutil
+import sys
+
+import flows
+
+gc.disable()  # it would look through all of this again and again while it comes, and find nothing
+sys.modules["polars"] = None  # type: ignore[assignment]  # MLflow asks for it, and it has threads that no fork has
+for _flow in pkgutil.iter_modules(flows.__path__):
+    with contextlib.suppress(Exception):
+        importlib.import_module(f"flows.{_flow.name}")
+del sys.modules["polars"]
+gc.freeze()
+gc.enable()
