@@ -35,7 +35,8 @@ def run_forked(flow: str, environment: Mapping[str, str]) -> NoReturn:
 
     os.setsid()
     stand_back(os.getsid(0), os.nice(0))
-    setproctitle(f"infra.engine {flow} {environment['PREFECT__FLOW_RUN_ID']}")
+    os.environ["SPT_NOENV"] = "1"  # or the title overwrites where `make down` sees whose process it is
+    setproctitle(f"infra.engine {flow} {environment['PREFECT__FLOW_RUN_ID']}")  # finds its place by the old environment
     os.environ.clear()
     os.environ.update(environment)
     context.refresh_global_settings_context()

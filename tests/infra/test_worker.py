@@ -24,9 +24,9 @@ from prefect.runner._control_channel import ControlChannel
 from prefect.runner._starter_engine import EngineCommandStarter
 from prefect.workers.process import ProcessWorker
 
-from infra import flow_processes, worker
+from infra import flow_processes, supervisord, worker
 from infra.flow_processes import ForkStarter
-from infra.stack_settings import ROOT
+from infra.stack_settings import ROOT, StackSettings
 from infra.worker import PULL_STEPS, CheckoutConfiguration, DrainingWorker, clock_error
 from tasks.orchestration import deployed_flows
 from tests.chaos.steps import ENGINE, log, processes, read, until
@@ -149,29 +149,37 @@ def test_a_worker_that_is_shut_out_says_so_in_words(
     assert ("Ask an admin" in str(ended.value)) is says
 
 
-@pytest.mark.usefixtures("stack")
-def test_the_process_of_a_run_says_which_flow_and_run_it_is_of() -> None:
-    run = deployed_flows.start("validate-dataset", {"archive": f"absent-{uuid4().hex[:8]}.zip"})
-    (process,) = eventually(lambda: processes(run, ENGINE), "its process", every_s=0.05)
+def test_the_process_of_a_run_says_which_flow_run_and_stack_it_is_of(stack: StackSettings) -> None:
+    run, process = a_run_with_a_process()
     assert process.cmdline()[0] == f"infra.engine flows.validate_dataset.validate_dataset {run}"
+    assert process.environ()[supervisord.STACK_ENV_VAR] == str(stack.state_dir)  # by which `make down` finds it
 
 
 @pytest.mark.usefixtures("stack")
-def test_a_run_ends_as_it_would_and_the_next_begins_though_what_runs_are_forked_from_is_killed() -> None:
-    for _ in range(2):
-        run = deployed_flows.start("validate-dataset", {"archive": f"absent-{uuid4().hex[:8]}.zip"})
-        (process,) = eventually(lambda run=run: processes(run, ENGINE), "its process", every_s=0.02)
-        process.suspend()
-        forked_from = process.parent()
-        assert forked_from
-        forked_from.kill()
-        psutil.wait_procs([forked_from], timeout=10)
-        process.resume()
-        until(lambda run=run: (state := read(run).state) and state.is_final(), "its end")
-        assert (state := read(run).state)
-        assert state.type == StateType.FAILED
-        assert "absent-" in (state.message or "")
-        until(lambda run=run: any("absent-" in line for line in log(run)), "the log of its process")
+def test_a_run_ends_and_the_next_begins_though_what_runs_are_forked_from_is_killed() -> None:
+    run, process = a_run_with_a_process()
+    process.suspend()
+    forked_from = process.parent()
+    assert forked_from
+    forked_from.kill()
+    psutil.wait_procs([forked_from], timeout=10)
+    process.resume()
+    see_it_fail(run)
+    see_it_fail(a_run_with_a_process()[0])
+
+
+def see_it_fail(run: UUID) -> None:
+    until(lambda: (state := read(run).state) and state.is_final(), "its end")
+    assert (state := read(run).state)
+    assert state.type == StateType.FAILED
+    assert "absent-" in (state.message or "")
+    until(lambda: any("absent-" in line for line in log(run)), "the log of its process")
+
+
+def a_run_with_a_process() -> tuple[UUID, psutil.Process]:
+    run = deployed_flows.start("validate-dataset", {"archive": f"absent-{uuid4().hex[:8]}.zip"})
+    (process,) = eventually(lambda: processes(run, ENGINE), "its process", every_s=0.02)
+    return run, process
 
 
 @pytest.mark.parametrize("changed", ["", "a file", "a variable"])
