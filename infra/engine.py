@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -40,7 +41,8 @@ def run_forked(flow: str, environment: Mapping[str, str]) -> NoReturn:
     os.environ.clear()
     os.environ.update(environment)
     context.refresh_global_settings_context()
-    setup_logging(incremental=False)  # with the secrets of this environment, which its lines hide
+    logging.getLogger().handlers.clear()  # or Prefect leaves alone what was not made for this environment
+    setup_logging(incremental=False)
     try:
         _run(flow)
     finally:
