@@ -8,6 +8,8 @@ import multiprocessing
 import os
 from collections.abc import Mapping
 from multiprocessing import forkserver
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import _children  # type: ignore[attr-defined]
 from pathlib import Path
 
 import anyio
@@ -59,7 +61,7 @@ class ForkStarter:
         """Start the process, tell its handle, and return when it has ended."""
         process = _CONTEXT.Process(target=engine.run_forked, args=(self._flow, self._environment_of(flow_run)))
         try:
-            await to_thread.run_sync(process.start)
+            await to_thread.run_sync(_start, process)
             child = psutil.Process(process.pid)
             while not _leads(child.pid):  # noqa: ASYNC110 - it says nothing when it does
                 await anyio.sleep(0.001)
@@ -88,6 +90,11 @@ class ForkStarter:
         }
         settings = get_current_settings().to_environment_variables(exclude_unset=True)
         return sanitize_subprocess_env({**os.environ, **settings, **self._environment, **of_run})
+
+
+def _start(process: ForkServerProcess) -> None:
+    process.start()
+    _children.discard(process)  # or the next start asks how it ended, in a thread beside us, and our end waits for it
 
 
 def _leads(process: int) -> bool:

@@ -7,7 +7,6 @@ machine that goes away too, 90 s pass until its silence is noticed. This one tak
 
 import argparse
 import asyncio
-import atexit
 import contextlib
 import logging
 import os
@@ -19,7 +18,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from multiprocessing import util
 from typing import Any
 
 from anyio import TASK_STATUS_IGNORED
@@ -311,7 +309,6 @@ def main() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     worker = DrainingWorker(name=given.name, work_pool_name=POOL, work_queues=given.queue, limit=given.limit)
     flow_processes.begin(at_once=given.limit > 1)
-    atexit.unregister(util._exit_function)  # type: ignore[attr-defined]  # noqa: SLF001 - it would wait for the runs
     refused: ExceptionGroup[PrefectHTTPStatusError] | None = None
     with held:
         try:
