@@ -261,7 +261,8 @@ def test_what_a_client_names_in_connection_takes_no_header_of_ours_off(
     door: tuple[StackSettings, Behind], named: str
 ) -> None:
     settings, behind = door
-    for opens, headers in ((True, {"Upgrade": "websocket", "Authorization": "x"}), (False, {})):
+    keys = {"Authorization": "x", "Cookie": "y=z"}
+    for opens, headers in ((True, {"Upgrade": "websocket", **keys}), (False, keys)):
         behind.asked.clear()
         line = f"{'GET' if opens else 'POST'} /prefect/api/events/in"
         sent = request(settings, line, Connection=f"{named}{'Upgrade' if opens else 'close'}", **headers)
@@ -273,6 +274,8 @@ def test_what_a_client_names_in_connection_takes_no_header_of_ours_off(
         assert asked["x-request-id"] == passed["x-request-id"] != ""
         assert passed["x-studio-user"] == "ada"
         assert passed.get("upgrade") == ("websocket" if opens else None)
+        # With a socket, of which Prefect's door asks later whether it may stay open.
+        assert [passed.get(name) for name in ("authorization", "cookie")] == (["x", "y=z"] if opens else [None, None])
 
 
 @needs_caddy
