@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,24 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StackSettin
         finally:
             caddy.terminate()
             behind.listener.close()
+
+
+@needs_caddy
+@pytest.mark.heavy
+def test_strangers_whose_bodies_never_come_are_shut_out_after_half_a_minute(
+    door: tuple[StackSettings, Behind],
+) -> None:
+    """All are answered, too; those whom the front page lets pass are Caddy's to close, which it does not."""
+    settings, _ = door
+    sent = request(settings, "POST /auth/check", **{"Content-Length": "9"}) + b"n"
+    with contextlib.ExitStack() as held:
+        strangers = [held.enter_context(opened(settings, sent)) for _ in range(200)]
+        began = time.monotonic()
+        for stranger in strangers:
+            stranger.settimeout(40)
+            assert b"".join(iter(lambda each=stranger: each.recv(1000), b"")).startswith(b"HTTP/1.1 404")  # type: ignore[misc]
+        assert 25 < time.monotonic() - began < 40
+        print(f"200 strangers were shut out within {time.monotonic() - began:.0f} s")
 
 
 def free_port() -> int:
