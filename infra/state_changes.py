@@ -39,7 +39,7 @@ def states_of(trigger: object) -> set[str]:
 async def _present_state(run: UUID) -> str:
     """The type of the state of a run, from the database: a client of Prefect's API makes a whole application first."""
     async with provide_database_interface().session_context() as session:
-        found = await read_flow_run(session, run)
+        found = await read_flow_run(session, run)  # type: ignore[attr-defined]  # its decorator hides what it returns
     return found.state_type.value if found and found.state_type else "none"
 
 

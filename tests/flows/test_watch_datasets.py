@@ -21,7 +21,7 @@ from infra.registration import POOL
 from infra.stack_settings import StackSettings
 from tasks.dataset_watch import checks
 from tasks.dataset_watch.notifications import ObjectChange
-from tasks.dataset_watch.rules import FoundArchive
+from tasks.dataset_watch.rules import QUEUE, FoundArchive
 from tasks.dataset_watch.steps import FIRST_WATCH
 from tasks.orchestration import deployed_flows, outcome
 from tasks.storage.multipart_uploads import WRITER
@@ -41,7 +41,7 @@ FIRST = "!"
 @pytest.fixture
 def prefix(client: SyncPrefectClient) -> Iterator[str]:
     """The beginning of the names of a test; the checks that it has started are not carried out."""
-    queue = client.read_work_queue_by_name(checks.QUEUE, work_pool_name=POOL)
+    queue = client.read_work_queue_by_name(QUEUE, work_pool_name=POOL)
     client.update_work_queue(queue.id, is_paused=True)
     prefix = f"{FIRST}{uuid4().hex}-"
     yield prefix
@@ -225,7 +225,7 @@ def test_a_check_whose_key_somebody_has_taken_first_is_told_and_starts_when_that
         deployed_flows.describe(checks.FLOW).id,
         parameters={"archive": f"{prefix}b.zip"},
         idempotency_key=found.idempotency_key,
-        state=Scheduled(datetime.now(UTC) + timedelta(hours=1)),
+        state=Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1)),
     )
     (answer,) = checks.start_checks([written])
     assert (answer.flow_run, "another value of 'archive'" in answer.reason) == (None, True)

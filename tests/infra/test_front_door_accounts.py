@@ -14,7 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection
+from websockets.sync.connection import Connection
 
 from infra.accounts.audit import AuditChoice, RecordedEntry, list_entries
 from infra.accounts.bootstrap import STACK_OWNER, open_accounts
@@ -458,7 +458,7 @@ def test_a_socket_that_reads_is_closed_when_its_session_or_its_account_ends(
             opened.send(json.dumps({"type": "auth", "token": said}))
             assert json.loads(opened.recv(10))["type"] == "auth_success"
 
-        def seconds_until_closed(opened: ClientConnection) -> float:
+        def seconds_until_closed(opened: Connection) -> float:
             began = time.monotonic()
             with pytest.raises(ConnectionClosed):
                 opened.recv(30)

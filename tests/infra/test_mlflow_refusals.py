@@ -42,7 +42,7 @@ async def mlflow(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["path"] == SEARCH:
                 raise refusal("at most 20 conditions", "21", "ask for less at once")
         except MlflowException as error:
-            return JSONResponse({"message": error.message}, error.get_http_status_code())
+            return JSONResponse({"message": error.message}, 400)
         return JSONResponse({})
 
     await (await run_in_threadpool(handle))(scope, receive, send)

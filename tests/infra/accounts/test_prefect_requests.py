@@ -208,9 +208,9 @@ def test_a_run_that_a_worker_starts_begins_at_once_in_a_queue_that_is_served(whe
     for queue in (None, "checks"):
         body = {"tags": [OF_A_PIPELINE], "idempotency_key": "0f" * 32, "state": state, "work_queue_name": queue}
         assert "state" not in permitted("POST", START, body, MACHINE, run_of("RUNNING", OF_OTTO))
-    for queue in ("nobodys", ["checks"]):
+    for other in ("nobodys", ["checks"]):
         with pytest.raises(RequestRefusedError, match="work queue"):
-            permitted("POST", START, {"work_queue_name": queue}, MACHINE, None)
+            permitted("POST", START, {"work_queue_name": other}, MACHINE, None)
 
 
 def event(name: object) -> dict[str, Any]:
