@@ -160,32 +160,33 @@ def test_a_socket_that_writes_is_opened_by_a_key_of_who_may(page: FrontPage, key
 
 
 @pytest.mark.parametrize(
-    ("headers", "first", "owner", "path"),
+    ("headers", "first", "owner", "path", "becomes"),
     [
-        (OF_THE_MACHINE, said("x"), KEY, IN),
-        ({}, said(KEY), KEY, IN),
-        (OF_THE_MACHINE, said("x"), KEY, OUT),
-        ({}, said(KEY), KEY, OUT),
-        (OF_A_BROWSER, said("x"), SESSION, OUT),
+        (OF_THE_MACHINE, said("x"), KEY, IN, None),
+        ({}, said(KEY), KEY, IN, ("gpu-7", "operator")),
+        (OF_THE_MACHINE, said("x"), KEY, OUT, ("gpu-8", "worker")),
+        ({}, said(KEY), KEY, OUT, None),
+        (OF_A_BROWSER, said("x"), SESSION, OUT, None),
+        (OF_A_BROWSER, said("x"), SESSION, OUT, ("vera", "operator")),
     ],
-    ids=["writes", "writes, unnamed", "reads", "reads, unnamed", "reads, in a browser"],
+    ids=["writes", "writes, unnamed", "reads", "reads, unnamed", "reads, in a browser", "has another role"],
 )
 def test_a_socket_is_closed_when_its_key_opens_nothing_any_longer(
-    page: FrontPage, headers: dict[str, str], first: Message, owner: str, path: str
+    page: FrontPage, headers: dict[str, str], first: Message, owner: str, path: str, becomes: tuple[str, str] | None
 ) -> None:
     """As after a password was changed, a token revoked, a person has signed out, or an account was shut."""
-    owners = page.owners
-    for change in ({}, {owner: (owners[owner][0], "operator")}, {owner: ("gpu-8", owners[owner][1])}):
 
-        def shut(change: dict[str, tuple[str, str]] = change) -> None:
-            page.owners = change
+    def shut() -> None:
+        if becomes:
+            page.owners[owner] = becomes
+        else:
+            del page.owners[owner]
 
-        timer = threading.Timer(0.5, shut)
-        timer.start()
-        prefect, answers = use(page, headers, first, path=path, stays_s=15)
-        timer.join()
-        page.owners = owners
-        assert (prefect.token, answers) == (OWN, [CLOSED])
+    timer = threading.Timer(0.5, shut)
+    timer.start()
+    prefect, answers = use(page, headers, first, path=path, stays_s=15)
+    timer.join()
+    assert (prefect.token, answers) == (OWN, [CLOSED])
 
 
 def test_a_front_page_that_does_not_answer_closes_no_socket_and_opens_none(page: FrontPage) -> None:
