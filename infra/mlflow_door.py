@@ -10,6 +10,7 @@ import io
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,8 +21,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.accounts.mlflow_requests import changed_model, checks_body, permitted, require_owner
 from infra.accounts.permissions import Part
+from infra.accounts.visitors import Visitor
 from infra.door import Door, refusal_of
+from infra.front_page_questions import FrontPage, check_address
 from infra.mlflow_bin import Bin
+from infra.mlflow_refusals import noted_refusals, refusal
 from infra.mlflow_searches import bound_searches
 from infra.request_bodies import pass_on_changed
 from infra.request_log import RequestLog
@@ -31,6 +35,7 @@ from infra.storable_text import StorableText, in_the_address
 from infra.visitor_door import VisitorDoor, visitor_behind
 from infra.web_server import serve
 from tasks import log_lines
+from tasks.errors import safe_repr
 
 OPEN_PATH = "/health"
 # They run programs on this machine, call addresses that the client names, or need the job runner, which is off.
@@ -88,12 +93,7 @@ def keep_artifacts_at_home(destination: str) -> None:
 
 
 def _refusal(place: str, expected: str = "mlflow-artifacts:/, runs:/ or models:/") -> Exception:
-    from mlflow.exceptions import MlflowException
-
-    error: MlflowException = MlflowException.invalid_parameter_value(
-        f"Expected {expected}, found {place!r}: leave it out, and log files to a run."
-    )
-    return error
+    return refusal(expected, safe_repr(place), "leave it out, and log files to a run")
 
 
 def _write_down_at_home() -> None:
@@ -168,15 +168,30 @@ def _tags_of_model(name: str) -> Mapping[str, str]:
 
 
 class Visitors:
-    """An ASGI application in front of MLflow's, which looks at what a visitor writes."""
+    """An ASGI application in front of MLflow's, which looks at what a visitor writes.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: MLflow's.
+        front_page: Whose audit log has what is refused.
+    """
+
+    def __init__(self, app: ASGIApp, front_page: FrontPage) -> None:
         self._app = app
+        self._front_page = front_page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a connection on; a run that a visitor logs has their name."""
         visitor = visitor_behind(scope)
-        if visitor is None or not checks_body(scope["method"], scope["path"]):
+        if visitor is None:
+            await self._app(scope, receive, send)
+            return
+        with noted_refusals() as refused:
+            await self._pass_on(scope, receive, send, visitor)
+        for reason in refused:
+            await self._front_page.keep_refusal(scope, visitor, reason)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, visitor: Visitor) -> None:
+        if not checks_body(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
 
@@ -186,7 +201,8 @@ class Visitors:
                 require_owner(model, await run_in_threadpool(_tags_of_model, model), visitor)
             return sent
 
-        await pass_on_changed(self._app, scope, receive, send, change)
+        keep = partial(self._front_page.keep_refusal, scope, visitor)
+        await pass_on_changed(self._app, scope, receive, send, change, keep)
 
 
 def application() -> ASGIApp:
@@ -201,12 +217,14 @@ def application() -> ASGIApp:
     if not auth.store.authenticate_user(user, password):  # the database has seen another state folder
         auth.store.update_user(user, password=password, is_admin=True)
     storable = StorableText(Bin(app), is_file=FILES.match)
-    known = RotatedPassword(storable, settings=StackSettings.load(), name="mlflow", password=password)
+    settings = StackSettings.load()
+    known = RotatedPassword(storable, settings=settings, name="mlflow", password=password)
     rules = (in_the_address, without_password, for_an_unused_part)
     secret = os.environ.get("STUDIO_FRONT_DOOR_SECRET")
     if not secret:
         return Door(known, *rules)
-    behind = Door(Visitors(known), *rules)
+    front_page = FrontPage(check_address(settings), secret=secret, prefix="/mlflow")
+    behind = Door(Visitors(known, front_page), *rules)
     return VisitorDoor(behind, part=Part.MLFLOW, credential=f"{user}:{password}", secret=secret)
 
 

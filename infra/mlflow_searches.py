@@ -10,9 +10,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
+from infra.mlflow_refusals import refusal
+
 LONGEST_FILTER = 32 * 1024  # characters: MLflow's pages ask for the runs of a list by their ids
 MOST_CONDITIONS = 20
 MOST_SORTED_BY = 10
+_FIX = "ask for less at once"
 _FILTERS = ("filter_string", "filter_string1", "filter_string2", "base_filter")
 _LISTS = {"order_by": MOST_SORTED_BY, "filters": MOST_CONDITIONS}
 
@@ -45,13 +48,13 @@ def _require_bounds(arguments: Mapping[str, Any]) -> None:
     for name, most in _LISTS.items():
         given = arguments.get(name)
         if isinstance(given, Sized) and len(given) > most:
-            raise _refusal(f"at most {most} entries in {name}", str(len(given)))
+            raise refusal(f"at most {most} entries in {name}", str(len(given)), _FIX)
     for name in _FILTERS:
         text = arguments.get(name) or ""
         if len(text) > LONGEST_FILTER:
-            raise _refusal(f"a filter of at most {LONGEST_FILTER} characters", str(len(text)))
+            raise refusal(f"a filter of at most {LONGEST_FILTER} characters", str(len(text)), _FIX)
         if (found := _conditions(text)) > MOST_CONDITIONS:
-            raise _refusal(f"at most {MOST_CONDITIONS} conditions in a filter", str(found))
+            raise refusal(f"at most {MOST_CONDITIONS} conditions in a filter", str(found), _FIX)
 
 
 def _conditions(text: str) -> int:
@@ -61,12 +64,3 @@ def _conditions(text: str) -> int:
 
     tokens = lexer.tokenize(text)  # type: ignore[no-untyped-call]
     return 1 + sum(bool(kind in Keyword and word.upper() == "AND") for kind, word in tokens)
-
-
-def _refusal(expected: str, found: str) -> Exception:
-    from mlflow.exceptions import MlflowException
-
-    error: MlflowException = MlflowException.invalid_parameter_value(
-        f"Expected {expected}, found {found}: ask for less at once."
-    )
-    return error

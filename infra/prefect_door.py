@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from infra.accounts.permissions import Part
-from infra.accounts.visitors import CHECK
 from infra.door import Door, refusal_of
 from infra.event_times import use_the_servers_clock
+from infra.front_page_questions import check_address
 from infra.notification_delivery import beside_others
 from infra.patrol import EVERY_S, patrol
 from infra.prefect_visitors import UnderPrefix, Visitors
@@ -64,8 +64,7 @@ def application() -> ASGIApp:
     secret = os.environ.get("STUDIO_FRONT_DOOR_SECRET")
     if not secret:
         return Door(known, in_the_address)
-    check_address = f"http://{settings.host_of('studio')}:{settings.live_port}{CHECK}"
-    visitors = Visitors(known, credential=credential, check_address=check_address, secret=secret)
+    visitors = Visitors(known, credential=credential, check_address=check_address(settings), secret=secret)
     behind = UnderPrefix(Door(visitors, in_the_address))
     return VisitorDoor(behind, part=Part.PREFECT, credential=credential, secret=secret, unnamed_sockets=True)
 

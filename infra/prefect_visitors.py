@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from functools import partial
 from typing import Any
 
 import httpx
@@ -13,14 +14,14 @@ from infra.accounts.prefect_requests import Lookup, checks_body, lookup_of, perm
 from infra.accounts.refused import RequestRefusedError
 from infra.accounts.roles import UserRole
 from infra.accounts.visitors import Visitor
-from infra.front_page_questions import FrontPage, FrontPageAwayError
+from infra.front_page_questions import FrontPage, FrontPageAwayError, shown_by
 from infra.prefect_sockets import auth_of
 from infra.request_bodies import pass_on_changed
-from infra.visitor_door import needed_role_behind, visitor_behind
+from infra.visitor_door import needed_role_behind, shown_behind, visitor_behind
 
 PREFIX = "/prefect"
 _FIRST_MESSAGE_S = 10.0  # within which a socket has to say who it is
-ASKED_AGAIN_S = 10.0  # of a socket that writes: whether its key is still that of somebody who may
+ASKED_AGAIN_S = 10.0  # of an open socket: whether its key is still that of somebody who may
 _EVENTS = "/api/events"
 _EVENTS_IN = f"{_EVENTS}/in"
 
@@ -76,8 +77,7 @@ class Visitors:
         needed = needed_role_behind(scope)
         if scope["type"] == "websocket" and (visitor or needed):
             needed = needed or need_of(Part.PREFECT, SOCKET, scope["path"]).role
-            socket = _Socket(self._front_page, scope, receive, self._credential, visitor, needed)
-            await (self._watch(socket, scope, send) if socket.writes else self._app(scope, socket.receive, send))
+            await self._watch(_Socket(self._front_page, scope, receive, self._credential, visitor, needed), scope, send)
         elif visitor is None:
             await self._app(scope, receive, send)
         elif scope["path"].endswith("/ui-settings"):
@@ -93,13 +93,10 @@ class Visitors:
         async def change(body: Any) -> Any:  # noqa: ANN401 - JSON
             lookup = lookup_of(method, path, body, visitor)
             about = await self._read(lookup) if lookup else None
-            try:
-                return permitted(method, path, body, visitor, about)
-            except RequestRefusedError as error:
-                await _keep_refusal(self._front_page, scope, visitor, error)
-                raise
+            return permitted(method, path, body, visitor, about)
 
-        await pass_on_changed(self._app, scope, receive, send, change)
+        keep = partial(self._front_page.keep_refusal, scope, visitor)
+        await pass_on_changed(self._app, scope, receive, send, change, keep)
 
     async def _read(self, lookup: Lookup) -> Any:  # noqa: ANN401 - JSON
         """What Prefect answers to a request of our own.
@@ -141,7 +138,7 @@ class Visitors:
         await send({"type": "http.response.body", "body": text})
 
     async def _watch(self, socket: "_Socket", scope: Scope, send: Send) -> None:
-        """Pass a socket that writes on, and close it when its key opens it no longer."""
+        """Pass a socket on, and close it when its key opens it no longer."""
         passing = asyncio.ensure_future(self._app(scope, socket.receive, send))
         shut = asyncio.create_task(socket.wait_until_shut())
         try:
@@ -160,7 +157,7 @@ class _Socket:
     """What a visitor sends through a WebSocket, as Prefect may have it.
 
     In the first message Prefect's clients give a password: it gets Prefect's own. A socket that came without a key
-    gives it there, and so does one that writes, however it came: the front page says whose it is.
+    gives it there: the front page says whose it is.
     """
 
     def __init__(
@@ -178,9 +175,8 @@ class _Socket:
         self._credential = credential
         self._visitor = visitor
         self._needed = needed
-        self._key: object = None
+        self._shown = shown_behind(scope)
         self._has_said_who = False
-        self.writes = needed > UserRole.VIEWER
 
     async def receive(self) -> Message:
         """Return the next message; an event that the visitor may not send is left out, and in the audit log."""
@@ -209,21 +205,21 @@ class _Socket:
         while True:
             await asyncio.sleep(ASKED_AGAIN_S)
             with contextlib.suppress(FrontPageAwayError):
-                if self._key and await self._front_page.owner_of(self._scope, self._key) != self._visitor:
+                if self._visitor and await self._front_page.owner_of(self._scope, self._shown) != self._visitor:
                     return
 
     async def _is_known(self, key: object) -> bool:
-        """Whether the socket is that of somebody who may open it, by the key of its first message if it has to be."""
-        if self._visitor and not self.writes:
+        """Whether the socket is that of somebody who may open it, by the key of its first message if need be."""
+        if self._visitor:
             return True
-        ask = self._front_page.owner_of if self._visitor else self._front_page.opener_of
+        shown = shown_by(key)
         try:
-            owner = await ask(self._scope, key)
+            owner = await self._front_page.opener_of(self._scope, shown)
         except FrontPageAwayError:
             return False
-        if owner is None or owner.role < self._needed or owner != (self._visitor or owner):
+        if owner is None or owner.role < self._needed:
             return False
-        self._visitor, self._key = owner, key
+        self._visitor, self._shown = owner, shown
         return True
 
     async def _permitted(self, message: Message) -> Message:
@@ -231,7 +227,7 @@ class _Socket:
         try:
             (event,) = permitted("POST", _EVENTS, [_json(message)], self._visitor, None)
         except RequestRefusedError as error:
-            await _keep_refusal(self._front_page, self._scope, self._visitor, error)
+            await self._front_page.keep_refusal(self._scope, self._visitor, str(error))
             raise
         return {"type": "websocket.receive", "text": json.dumps(event)}
 
@@ -241,9 +237,3 @@ def _json(message: Message) -> Any:  # noqa: ANN401 - JSON
         return json.loads(message.get("text") or "")
     except (ValueError, RecursionError) as error:
         raise RequestRefusedError("expected an event as JSON, found none") from error
-
-
-async def _keep_refusal(front_page: FrontPage, scope: Scope, visitor: Visitor, error: RequestRefusedError) -> None:
-    """Have the audit log say what was refused; that it is refused holds without."""
-    with contextlib.suppress(FrontPageAwayError):
-        await front_page.keep_refusal(scope, visitor, str(error))

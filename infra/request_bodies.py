@@ -12,39 +12,41 @@ from infra.door import refusal_of
 _LONGEST = 4 << 20  # bytes; Prefect itself takes parameters of 512 KiB
 _REWRITTEN = {b"content-length", b"content-encoding", b"transfer-encoding"}
 Change = Callable[[Any], Awaitable[Any]]
+Keep = Callable[[str], Awaitable[None]]
 
 
-async def pass_on_changed(app: ASGIApp, scope: Scope, receive: Receive, send: Send, change: Change) -> None:
+async def pass_on_changed(app: ASGIApp, scope: Scope, receive: Receive, send: Send, change: Change, keep: Keep) -> None:
     """Send the body to the application as `change` returns it, who gets None for an empty one.
 
-    Its RequestRefusedError is answered with the status that it has.
+    Its RequestRefusedError is answered with the status that it has. `keep` gets the reason of each refusal first.
     """
-    body = await _read(receive)
-    if body is None:
-        message = f"expected a body of at most {_LONGEST >> 20} MiB, found a larger one"
-        await refusal_of(message, 413)(scope, receive, send)
-        return
     try:
-        text = json.dumps(await change(json.loads(body) if body else None)).encode()
+        text = await _changed(receive, change)
     except RequestRefusedError as error:
+        await keep(str(error))
         await refusal_of(str(error), error.status)(scope, receive, send)
-        return
-    except (ValueError, RecursionError):
-        await refusal_of("expected JSON, found none", 422)(scope, receive, send)
         return
     headers = [(name, value) for name, value in scope["headers"] if name.lower() not in _REWRITTEN]
     headers.append((b"content-length", str(len(text)).encode()))
     await app({**scope, "headers": headers}, _replay(text, receive), send)
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None if it is too long."""
+async def _changed(receive: Receive, change: Change) -> bytes:
+    body = await _read(receive)
+    try:
+        return json.dumps(await change(json.loads(body) if body else None)).encode()
+    except (ValueError, RecursionError) as error:
+        raise RequestRefusedError("expected JSON, found none", 422) from error
+
+
+async def _read(receive: Receive) -> bytes:
+    """The whole body."""
     body = bytearray()
     while True:
         message = await receive()
         body.extend(message.get("body", b""))
         if len(body) > _LONGEST:
-            return None
+            raise RequestRefusedError(f"expected a body of at most {_LONGEST >> 20} MiB, found a larger one", 413)
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return bytes(body)
 

@@ -5,6 +5,7 @@ door. What comes another way passes on as it is: the service asks it for the pas
 """
 
 import base64
+from collections.abc import Mapping
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -25,9 +26,9 @@ from tasks.log_lines import add_to_request
 # In the scope of a connection, where no client can write.
 _VISITOR = "studio.visitor"
 _NEEDED = "studio.needed_role"
-_OF_THE_WAY_IN = {
-    name.lower().encode() for name in (SECRET_HEADER, NAME_HEADER, ROLE_HEADER, "Authorization", "Cookie")
-}
+_SHOWN = "studio.shown"
+_KEYS = ("Authorization", "Cookie")
+_OF_THE_WAY_IN = {name.lower().encode() for name in (SECRET_HEADER, NAME_HEADER, ROLE_HEADER, *_KEYS)}
 
 
 class VisitorDoor:
@@ -75,7 +76,9 @@ class VisitorDoor:
         else:
             add_to_request(user=visitor.name)
             headers = [*_without_the_way_in(scope), (b"authorization", self._authorization)]
-            await self._app({**scope, "headers": headers, _VISITOR: visitor}, receive, send)
+            given = HTTPConnection(scope).headers
+            shown = {name: given[name] for name in _KEYS if name in given}
+            await self._app({**scope, "headers": headers, _VISITOR: visitor, _SHOWN: shown}, receive, send)
 
 
 def _without_the_way_in(scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -86,6 +89,12 @@ def visitor_behind(scope: Scope) -> Visitor | None:
     """Return the visitor that a visitor door has let in; None for who came another way."""
     visitor: Visitor | None = scope.get(_VISITOR)
     return visitor
+
+
+def shown_behind(scope: Scope) -> Mapping[str, str]:
+    """Return the headers by which the visitor of a socket was known; of other requests the front door keeps them."""
+    shown: Mapping[str, str] = scope.get(_SHOWN, {})
+    return shown
 
 
 def needed_role_behind(scope: Scope) -> UserRole | None:

@@ -14,6 +14,7 @@ from infra.accounts.refused import RequestRefusedError
 from infra.accounts.roles import UserRole
 from infra.accounts.starters import reason_not_to_retry, starter_of, starter_of_child, with_starter
 from infra.accounts.visitors import Visitor
+from tasks.dataset_watch.rules import QUEUE
 from tasks.errors import safe_repr
 from tasks.orchestration import events
 from tasks.orchestration.child_runs import started_by
@@ -153,8 +154,12 @@ def _child_run(body: Body, _: Visitor, parent: Body) -> Body:
     _require_own_key(asked)
     if parent is not None and parent["state_type"] != "RUNNING":
         raise _refused("the tag of a run that is RUNNING", parent["state_type"])
+    if asked.get("work_queue_name") not in (None, QUEUE):
+        raise _refused(f"the work queue of the deployment, or {QUEUE!r}", safe_repr(asked["work_queue_name"]))
     starter = starter_of_child(parent["tags"] if parent else ())
-    return {**asked, "tags": with_starter(_tags(asked), starter)}
+    # It begins at once, by the clock of the server: one that never began would keep others with its key from beginning.
+    begun = {name: value for name, value in asked.items() if name != "state"}
+    return {**begun, "tags": with_starter(_tags(asked), starter)}
 
 
 def _require_own_key(asked: Mapping[str, Body]) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from tasks.dataset_watch.notifications import ObjectChange
-from tasks.dataset_watch.rules import NO_ARCHIVE, FoundArchive, is_archive, refusal
+from tasks.dataset_watch.rules import NO_ARCHIVE, QUEUE, FoundArchive, is_archive, refusal
 from tasks.errors import StudioError
 from tasks.orchestration import deployed_flows, run_history
 from tasks.orchestration.child_runs import RunState, started_by
@@ -20,7 +20,6 @@ from tasks.validation.check_records import OF_PIPELINE, WATCHED
 
 FLOW = "validate-dataset"
 FOLDER = "watched"
-QUEUE = "checks"
 INVALID = "Invalid"
 _MAX_NAME = 100
 _RUNS = ObjectStore(Bucket.RUNS)
@@ -75,15 +74,16 @@ def start_check(archive: FoundArchive, *, by_itself: bool = True) -> UUID:
     Raises:
         PrefectUnavailableError: The server does not answer.
         StorageError: The object store does not answer.
-        StudioError: The server refuses the run.
+        StudioError: The server refuses the run, or somebody has started another one with its key.
     """
     key = archive.idempotency_key
     tags = [WATCHED] if by_itself else []
     tags += [OF_PIPELINE] if by_itself and _is_of_pipeline(archive) else []
+    parameters = {"archive": archive.address}
     while True:
         run = deployed_flows.start(
             FLOW,
-            {"archive": archive.address},
+            parameters,
             name=f"check {archive.key}"[:_MAX_NAME],
             idempotency_key=key,
             tags=tags,
@@ -92,6 +92,7 @@ def start_check(archive: FoundArchive, *, by_itself: bool = True) -> UUID:
         known = deployed_flows.find(run)
         check = RunState.of(known) if known else None
         if check is None or not (has_failed(check) or _is_of_before(check, archive)):
+            deployed_flows.require_parameters(FLOW, run, parameters)
             return run
         key = _key_behind(key, run)
 

@@ -12,6 +12,7 @@ from tasks.parameters import Archive
 from tasks.storage.object_names import Bucket, S3Uri, parse_s3_uri
 from tasks.validation.check_records import check_id
 
+QUEUE = "checks"  # of checks that begin by themselves
 EXTENSION = ".zip"
 SOURCES = "sources/"  # archives in the formats of other tools, which import-dataset reads and no check
 NO_ARCHIVE = (

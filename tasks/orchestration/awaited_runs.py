@@ -83,12 +83,14 @@ class AwaitedRuns:
             )
         return ended
 
-    def start(self, title: str, flow: str, parameters: Mapping[str, Any], key: str) -> UUID:
+    def start(self, title: str, flow: str, parameters: Mapping[str, Any], key: str, *, exact: bool = False) -> UUID:
         """Start a run, or find the one of this key; what had failed when this run was begun is tried again.
+
+        A key that others know, too, is `exact`: theirs has to be a run with the same parameters.
 
         Raises:
             AwaitedRunError: The run was deleted.
-            StudioError: The server refuses it.
+            StudioError: The server refuses it, or the run of this key has other parameters.
         """
         self._may_continue()
         plain = {name: _to_json(value) for name, value in parameters.items()}
@@ -101,6 +103,8 @@ class AwaitedRuns:
                 tags=self._tags,
             )
         )
+        if exact:
+            SERVICE_RESTART.call(lambda: deployed_flows.require_parameters(flow, run, plain))
         state = SERVICE_RESTART.call(lambda: child_runs.read_runs([run])).get(run)
         if state is None:
             raise AwaitedRunError(self._deleted([title]))

@@ -16,7 +16,7 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
-from tasks.errors import REFUSED, StudioError
+from tasks.errors import REFUSED, StudioError, safe_repr
 from tasks.orchestration.prefect_client import patient_client
 from tasks.orchestration.run_log import is_routine
 from tasks.orchestration.starters import starter_tags
@@ -77,6 +77,32 @@ def start(
             tags=[*tags, *starter_tags()],
             work_queue_name=queue,
         ).id
+
+
+def require_parameters(flow: str, flow_run: UUID, asked: Mapping[str, Any]) -> None:
+    """Check that a run of a flow, found by an idempotency key that others know, too, does what was asked for.
+
+    Raises:
+        PrefectUnavailableError: The server does not answer.
+        StudioError: It has other parameters, or there is no such run or deployment.
+    """
+    run = require(flow_run)
+    fields: Mapping[str, Any] = describe(flow).schema.get("properties", {})
+    defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
+    wanted, found = (_completed(defaults, each) for each in (asked, run.parameters))
+    others = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if others:
+        raise StudioError(
+            f"Expected that flow run {run.name} ({run.id}), which has the idempotency key of this one, has its "
+            f"parameters, found another value of {', '.join(map(safe_repr, others))}. See who has started it, delete "
+            f"it, and try again."
+        )
+
+
+def _completed(default: Any, given: Any) -> Any:  # noqa: ANN401 - JSON
+    if not isinstance(default, Mapping) or not isinstance(given, Mapping):
+        return given
+    return {**default, **{name: _completed(default.get(name), value) for name, value in given.items()}}
 
 
 def describe(flow: str) -> DeployedFlow:

@@ -263,7 +263,7 @@ class PipelineSession:
                 archive = waiting.pop(0)
                 parameters = {"archive": archive.name, "policy": policy}
                 checks[archive.name] = self._runs.start(
-                    f"check {archive.name}", "validate-dataset", parameters, archive.check_key(policy)
+                    f"check {archive.name}", "validate-dataset", parameters, archive.check_key(policy), exact=True
                 )
             self._runs.poll()
         self._require_valid(checks)

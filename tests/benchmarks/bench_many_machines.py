@@ -23,11 +23,11 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import LogCreate
 from prefect.states import Completed, Running
 
-from infra import supervisord
 from infra.registration import POOL
 from infra.stack_settings import StackSettings
 from tasks.orchestration import events
 from tests.benchmarks.bench_scale import LINES, heartbeat, scale
+from tests.supervised import process_of
 
 pytestmark = pytest.mark.timeout(3600)
 WARM_UP_S = 20.0
@@ -117,18 +117,13 @@ async def simulate(machines: int, habits: tuple[Habit, ...], prefect: psutil.Pro
     return took
 
 
-def _prefect(stack: StackSettings) -> psutil.Process:
-    with supervisord.connect(stack) as supervisor:
-        return psutil.Process(supervisor.getProcessInfo("prefect")["pid"])
-
-
 @pytest.mark.parametrize("machines", WORKERS)
 def test_workers_that_poll_each_two_seconds(stack: StackSettings, machines: int) -> None:
     """Each has a worker and a training."""
-    assert asyncio.run(simulate(machines, OF_A_WORKER + OF_A_RUN, _prefect(stack)))[POLL]
+    assert asyncio.run(simulate(machines, OF_A_WORKER + OF_A_RUN, process_of(stack, "prefect")))[POLL]
 
 
 @pytest.mark.parametrize("machines", GPUS)
 def test_trainings_that_kubernetes_started(stack: StackSettings, machines: int) -> None:
     """Each GPU has a training, and one worker asks for all of them: its polls are left out."""
-    assert asyncio.run(simulate(machines, OF_A_RUN, _prefect(stack)))[LOOK]
+    assert asyncio.run(simulate(machines, OF_A_RUN, process_of(stack, "prefect")))[LOOK]

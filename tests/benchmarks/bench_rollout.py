@@ -12,14 +12,12 @@ from typing import Any
 from uuid import UUID
 
 import boto3
-import psutil
 import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 
-from infra import supervisord
 from infra.stack_settings import StackSettings
 from tasks.export.exporter import write_graph
 from tasks.orchestration import deployed_flows
@@ -27,6 +25,7 @@ from tasks.serving import model_control, model_repository
 from tasks.serving.http_client import ServingError
 from tests.flows.registered import SIZE, make_sample, make_weights, register
 from tests.flows.traffic import Answer, Traffic
+from tests.supervised import process_of
 
 pytestmark = pytest.mark.timeout(1200)
 NAME, OTHER = "traffic", "another"
@@ -64,8 +63,7 @@ def deploy(version: int, name: str = NAME, **serving: Any) -> tuple[State, UUID,
 
 def kill_triton(stack: StackSettings) -> None:
     """End tritonserver as the kernel would, and wait until the supervisor has it back."""
-    with supervisord.connect(stack) as supervisor:
-        psutil.Process(supervisor.getProcessInfo("triton")["pid"]).kill()
+    process_of(stack, "triton").kill()
     time.sleep(5)
     deadline = time.monotonic() + 120
     while not is_served():

@@ -9,19 +9,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
-import psutil
 import pytest
 from prefect import flow
 from prefect.client.schemas.actions import LogCreate
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Pending, Running
 
-from infra import patrol, supervisord
+from infra import patrol
 from infra.registration import POOL
 from infra.stack_settings import StackSettings
 from tasks.orchestration import events
 from tasks.orchestration.events import Resource
 from tasks.orchestration.prefect_client import patient_client
+from tests.supervised import process_of
 
 pytestmark = pytest.mark.timeout(1800)
 ACTIVE = 1000
@@ -33,10 +33,7 @@ class Meter:
     """Processor time of Prefect's server and of PostgreSQL."""
 
     def __init__(self, stack: StackSettings) -> None:
-        with supervisord.connect(stack) as supervisor:
-            self._services = {
-                name: psutil.Process(supervisor.getProcessInfo(name)["pid"]) for name in ("prefect", "postgres")
-            }
+        self._services = {name: process_of(stack, name) for name in ("prefect", "postgres")}
 
     def _spent(self) -> dict[str, float]:
         spent = {}

@@ -14,6 +14,7 @@ from infra import supervisord
 from infra.services import worker_command, worker_process_environment
 from infra.stack_settings import ROOT, StackSettings
 from tasks.orchestration.prefect_client import patient_client
+from tests.supervised import process_of
 from tests.waiting import eventually
 
 DEADLINE_S = 300
@@ -122,8 +123,7 @@ def kill(stack: StackSettings, victim: str, run: UUID) -> None:
 
 def kill_service(stack: StackSettings, name: str) -> None:
     """End a service as the kernel would. Fails if it does not run."""
-    with supervisord.connect(stack) as supervisor:
-        process = psutil.Process(supervisor.getProcessInfo(name)["pid"])
+    process = process_of(stack, name)
     children = (
         process.children(recursive=True) if supervisord.WORKER not in name else []
     )  # its runs are processes of their own

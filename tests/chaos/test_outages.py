@@ -25,6 +25,7 @@ from tasks.orchestration import deployed_flows
 from tests.chaos.steps import IMAGES, MEDIA, completed, log, read, set_state, until
 from tests.chaos.test_full_disk import small_disk
 from tests.chaos.test_matrix import objects
+from tests.supervised import process_of
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1500)]
 CUT_S = 300
@@ -42,8 +43,7 @@ SAYS = {
 @contextlib.contextmanager
 def frozen(stack: StackSettings, name: str) -> Iterator[None]:
     """Let a service answer nothing, while its connections stay open: as a network does that loses each packet."""
-    with supervisord.connect(stack) as supervisor:
-        service = psutil.Process(supervisor.getProcessInfo(name)["pid"])
+    service = process_of(stack, name)
     family = [service, *service.children(recursive=True)]
     try:
         for process in family:

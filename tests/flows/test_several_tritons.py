@@ -23,7 +23,7 @@ from prefect.logging import disable_run_logger
 from tritonclient.utils import InferenceServerException
 
 from flows.repair_servers import repair_servers
-from infra import services, supervisord
+from infra import services
 from infra.demo_data import CLASSES, draw_image
 from infra.front_page.server_watch import difference, read_all
 from infra.ports import is_free
@@ -39,6 +39,7 @@ from tests.clients import Clients
 from tests.flows.conftest import served_model
 from tests.flows.registered import SIZE
 from tests.flows.steps import UNCOMPARED, aside, champion, deploy, rollback, undeploy
+from tests.supervised import process_of
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
@@ -304,8 +305,7 @@ def test_the_first_server_killed_while_it_changes_leaves_the_other_to_lead(
     """The supervisor of the stack starts it again."""
 
     def kill_first() -> None:
-        with supervisord.connect(stack) as supervisor:
-            psutil.Process(supervisor.getProcessInfo("triton")["pid"]).kill()
+        process_of(stack, "triton").kill()
 
     with BothClients(model) as clients:
         killing = on_first_wave(2, model, kill_first)

@@ -11,7 +11,7 @@ from prefect import tags
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelled, Failed
+from prefect.states import Cancelled, Failed, Scheduled
 from rich.console import Console
 
 from flows.validate_dataset import validate_dataset
@@ -21,9 +21,12 @@ from infra.registration import POOL
 from infra.stack_settings import StackSettings
 from tasks.dataset_watch import checks
 from tasks.dataset_watch.notifications import ObjectChange
+from tasks.dataset_watch.rules import QUEUE, FoundArchive
 from tasks.dataset_watch.steps import FIRST_WATCH
-from tasks.orchestration import outcome
+from tasks.orchestration import deployed_flows, outcome
 from tasks.storage.multipart_uploads import WRITER
+from tasks.storage.object_names import Bucket
+from tasks.storage.object_store import ObjectStore
 from tasks.validation import check_records
 from tests.clients import front_page
 from tests.emitted import emitted
@@ -38,7 +41,7 @@ FIRST = "!"
 @pytest.fixture
 def prefix(client: SyncPrefectClient) -> Iterator[str]:
     """The beginning of the names of a test; the checks that it has started are not carried out."""
-    queue = client.read_work_queue_by_name(checks.QUEUE, work_pool_name=POOL)
+    queue = client.read_work_queue_by_name(QUEUE, work_pool_name=POOL)
     client.update_work_queue(queue.id, is_paused=True)
     prefix = f"{FIRST}{uuid4().hex}-"
     yield prefix
@@ -208,6 +211,27 @@ def test_a_notification_a_watch_and_the_demo_start_one_run(
     watch(1)
     third = Demo(stack, Console())._start_check(f"{prefix}a.zip")
     assert [run.id for run in started(client, prefix)] == [first.flow_run] == [second.flow_run] == [third]
+
+
+def test_a_check_whose_key_somebody_has_taken_first_is_told_and_starts_when_that_run_is_gone(
+    client: SyncPrefectClient, prefix: str
+) -> None:
+    upload(f"{prefix}a.zip")
+    written = ObjectChange(bucket="datasets", key=f"{prefix}a.zip")
+    stored = ObjectStore(Bucket.DATASETS).find(written.key)
+    assert stored
+    found = FoundArchive(key=written.key, etag=stored.etag, modified=stored.modified)
+    taken = client.create_flow_run_from_deployment(
+        deployed_flows.describe(checks.FLOW).id,
+        parameters={"archive": f"{prefix}b.zip"},
+        idempotency_key=found.idempotency_key,
+        state=Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1)),
+    )
+    (answer,) = checks.start_checks([written])
+    assert (answer.flow_run, "another value of 'archive'" in answer.reason) == (None, True)
+    client.delete_flow_run(taken.id)
+    (answer,) = checks.start_checks([written])
+    assert [run.id for run in started(client, prefix)] == [answer.flow_run]
 
 
 @pytest.mark.parametrize(

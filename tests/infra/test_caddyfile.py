@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,24 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StackSettin
             behind.listener.close()
 
 
+@needs_caddy
+@pytest.mark.heavy
+def test_strangers_whose_bodies_never_come_are_shut_out_after_half_a_minute(
+    door: tuple[StackSettings, Behind],
+) -> None:
+    """All are answered, too; those whom the front page lets pass are Caddy's to close, which it does not."""
+    settings, _ = door
+    sent = request(settings, "POST /auth/check", **{"Content-Length": "9"}) + b"n"
+    with contextlib.ExitStack() as held:
+        strangers = [held.enter_context(opened(settings, sent)) for _ in range(200)]
+        began = time.monotonic()
+        for stranger in strangers:
+            stranger.settimeout(40)
+            assert b"".join(iter(lambda each=stranger: each.recv(1000), b"")).startswith(b"HTTP/1.1 404")  # type: ignore[misc]
+        assert 25 < time.monotonic() - began < 40
+        print(f"200 strangers were shut out within {time.monotonic() - began:.0f} s")
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -261,7 +280,8 @@ def test_what_a_client_names_in_connection_takes_no_header_of_ours_off(
     door: tuple[StackSettings, Behind], named: str
 ) -> None:
     settings, behind = door
-    for opens, headers in ((True, {"Upgrade": "websocket", "Authorization": "x"}), (False, {})):
+    keys = {"Authorization": "x", "Cookie": "y=z"}
+    for opens, headers in ((True, {"Upgrade": "websocket", **keys}), (False, keys)):
         behind.asked.clear()
         line = f"{'GET' if opens else 'POST'} /prefect/api/events/in"
         sent = request(settings, line, Connection=f"{named}{'Upgrade' if opens else 'close'}", **headers)
@@ -273,6 +293,8 @@ def test_what_a_client_names_in_connection_takes_no_header_of_ours_off(
         assert asked["x-request-id"] == passed["x-request-id"] != ""
         assert passed["x-studio-user"] == "ada"
         assert passed.get("upgrade") == ("websocket" if opens else None)
+        # With a socket, of which Prefect's door asks later whether it may stay open.
+        assert [passed.get(name) for name in ("authorization", "cookie")] == (["x", "y=z"] if opens else [None, None])
 
 
 @needs_caddy

@@ -14,8 +14,9 @@ from uuid import uuid4
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.connection import Connection
 
-from infra.accounts.audit import AuditChoice, list_entries
+from infra.accounts.audit import AuditChoice, RecordedEntry, list_entries
 from infra.accounts.bootstrap import STACK_OWNER, open_accounts
 from infra.accounts.cookies import SESSION
 from infra.accounts.database import Database
@@ -418,6 +419,56 @@ def test_a_socket_that_writes_takes_events_of_runs_alone_and_is_closed_when_its_
                     opened.recv(30)
     kept = list_entries(accounts, AuditChoice(name=person, part="prefect", allowed=False), before=None, limit=9)
     assert [entry.method for entry in kept] == ["WEBSOCKET", "WEBSOCKET"]
+
+
+def test_what_mlflow_refuses_is_kept_with_who_and_why(public: Public, accounts: Database, person: str) -> None:
+    refused = [
+        ("runs/search", {"experiment_ids": ["0"], "filter": " AND ".join(f"tags.a{n} = 'x'" for n in range(21))}, 400),
+        ("experiments/create", {"name": f"of {person}", "artifact_location": "file:///etc"}, 400),
+        ("runs/set-tag", {"run_id": "0" * 32, "key": "studio.owner\nadmin", "value": "x"}, 403),
+    ]
+    with public.client() as client:
+        client.auth = (person, add_token(accounts, person))
+        for path, body, status in refused:
+            assert client.post(f"/mlflow/api/2.0/mlflow/{path}", json=body).status_code == status, path
+    chosen = AuditChoice(name=person, part="mlflow", allowed=False)
+    kept: list[RecordedEntry] = []
+
+    def are_kept() -> bool:
+        kept[:] = list_entries(accounts, chosen, before=None, limit=9)
+        return sorted(entry.path.rpartition("/mlflow/")[2] for entry in kept) == sorted(path for path, *_ in refused)
+
+    eventually(are_kept, "an entry of each", 10)  # what a handler refuses is kept when it has answered
+    assert all("xpected" in entry.detail and entry.detail.isprintable() for entry in kept)
+
+
+def test_a_socket_that_reads_is_closed_when_its_session_or_its_account_ends(
+    public: Public, accounts: Database, person: str
+) -> None:
+    key = f"{person}:{add_token(accounts, person)}"
+    session = add_session(accounts, person)
+    in_a_browser = {"Cookie": f"{SESSION}={session}", "Origin": public.url}
+    address = f"wss://{NAME}:{public.settings.public_port}/prefect/api/events/out"
+    with (
+        open_socket(public, address, in_a_browser) as browser,
+        open_socket(public, address) as program,
+        public.client(**in_a_browser, **{"X-Studio-Token": token_of(session)}) as page,
+    ):
+        for opened, said in ((browser, ""), (program, key)):
+            opened.send(json.dumps({"type": "auth", "token": said}))
+            assert json.loads(opened.recv(10))["type"] == "auth_success"
+
+        def seconds_until_closed(opened: Connection) -> float:
+            began = time.monotonic()
+            with pytest.raises(ConnectionClosed):
+                opened.recv(30)
+            return time.monotonic() - began
+
+        assert page.post("/sign-out").status_code < 400
+        assert seconds_until_closed(browser) < 15
+        program.ping()
+        set_disabled(accounts, person, STACK_OWNER, disabled=True)
+        assert seconds_until_closed(program) < 15
 
 
 def wait_for_approval(prefect: Prefect, run: str) -> None:

@@ -1,4 +1,4 @@
-"""What a visitor writes through a WebSocket of Prefect, and for how long; the front page is a small server here."""
+"""What a visitor does with a WebSocket of Prefect, and for how long; the front page is a small server here."""
 
 import asyncio
 import base64
@@ -22,7 +22,10 @@ KEY = "gpu-7:its-token"
 CONNECT: Message = {"type": "websocket.connect"}
 CLOSED: Message = {"type": "websocket.close", "code": 1008}
 IN, OUT = "/api/events/in", "/api/events/out"
-OF_THE_MACHINE = {"x-studio-user": "gpu-7", "x-studio-role": "worker"}
+BASIC = f"Basic {base64.b64encode(KEY.encode()).decode()}"
+OF_THE_MACHINE = {"x-studio-user": "gpu-7", "x-studio-role": "worker", "authorization": BASIC}
+SESSION = "__Host-studio-session=of-vera"
+OF_A_BROWSER = {"x-studio-user": "vera", "x-studio-role": "viewer", "cookie": SESSION}
 
 
 class FrontPage(ThreadingHTTPServer):
@@ -31,6 +34,7 @@ class FrontPage(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.owners = {KEY: ("gpu-7", "worker"), "ada:hers": ("ada", "admin"), "otto:his": ("otto", "operator")}
+        self.owners[SESSION] = ("vera", "viewer")
         self.status = 401  # of a key that it does not know
         self.asked: list[str] = []
         self.refused: list[tuple[str, str]] = []
@@ -50,7 +54,8 @@ class _Answer(BaseHTTPRequestHandler):
         else:
             self.server.asked.append(self.headers["X-Forwarded-Uri"])
         _, _, given = self.headers.get("Authorization", "").partition(" ")
-        name, role = self.server.owners.get(base64.b64decode(given).decode(), ("", ""))
+        key = self.headers.get("Cookie") or base64.b64decode(given).decode()
+        name, role = self.server.owners.get(key, ("", ""))
         self.send_response(204 if name else self.server.status)
         if name:
             self.send_header("X-Studio-User", name)
@@ -91,8 +96,10 @@ class Prefect:
     def __init__(self) -> None:
         self.token: object = None
         self.got: list[Any] = []
+        self.headers: dict[bytes, bytes] = {}
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers = dict(scope["headers"])
         assert (await receive())["type"] == "websocket.connect"
         self.token = json.loads((await receive())["text"])["token"]
         if self.token != OWN:
@@ -146,27 +153,40 @@ def test_an_admin_sends_any_event(page: FrontPage) -> None:
     assert (len(prefect.got), page.refused) == (1, [])
 
 
-@pytest.mark.parametrize("key", ["otto:his", "gpu-7:another", "ada:hers", OWN, "", None, 7])
-def test_a_socket_that_writes_says_the_key_of_its_visitor(page: FrontPage, key: object) -> None:
-    """A handshake that has shown one is not enough: nobody could ask again whether it is still good."""
-    prefect, _ = use(page, OF_THE_MACHINE, said(key), event("model.trained"))
+@pytest.mark.parametrize("key", ["otto:his", "gpu-7:another", OWN, "", None, 7])
+def test_a_socket_that_writes_is_opened_by_a_key_of_who_may(page: FrontPage, key: object) -> None:
+    prefect, _ = use(page, {}, said(key), event("model.trained"))
     assert (prefect.token, prefect.got) == ("", [])
 
 
-def test_a_socket_that_writes_is_closed_when_its_key_opens_nothing_any_longer(page: FrontPage) -> None:
-    for headers in (OF_THE_MACHINE, {}):
-        for change in ({}, {KEY: ("gpu-7", "operator")}, {KEY: ("gpu-8", "worker")}):
-            owners = page.owners
+@pytest.mark.parametrize(
+    ("headers", "first", "owner", "path", "becomes"),
+    [
+        (OF_THE_MACHINE, said("x"), KEY, IN, None),
+        ({}, said(KEY), KEY, IN, ("gpu-7", "operator")),
+        (OF_THE_MACHINE, said("x"), KEY, OUT, ("gpu-8", "worker")),
+        ({}, said(KEY), KEY, OUT, None),
+        (OF_A_BROWSER, said("x"), SESSION, OUT, None),
+        (OF_A_BROWSER, said("x"), SESSION, OUT, ("vera", "operator")),
+    ],
+    ids=["writes", "writes, unnamed", "reads", "reads, unnamed", "reads, in a browser", "has another role"],
+)
+def test_a_socket_is_closed_when_its_key_opens_nothing_any_longer(
+    page: FrontPage, headers: dict[str, str], first: Message, owner: str, path: str, becomes: tuple[str, str] | None
+) -> None:
+    """As after a password was changed, a token revoked, a person has signed out, or an account was shut."""
 
-            def shut(change: dict[str, tuple[str, str]] = change) -> None:
-                page.owners = change
+    def shut() -> None:
+        if becomes:
+            page.owners[owner] = becomes
+        else:
+            del page.owners[owner]
 
-            timer = threading.Timer(0.5, shut)
-            timer.start()
-            prefect, answers = use(page, headers, said(KEY), event("model.trained"), stays_s=15)
-            timer.join()
-            page.owners = owners
-            assert (len(prefect.got), answers) == (1, [CLOSED])
+    timer = threading.Timer(0.5, shut)
+    timer.start()
+    prefect, answers = use(page, headers, first, path=path, stays_s=15)
+    timer.join()
+    assert (prefect.token, answers) == (OWN, [CLOSED])
 
 
 def test_a_front_page_that_does_not_answer_closes_no_socket_and_opens_none(page: FrontPage) -> None:
@@ -178,11 +198,17 @@ def test_a_front_page_that_does_not_answer_closes_no_socket_and_opens_none(page:
     prefect, answers = use(page, OF_THE_MACHINE, said(KEY), event("model.trained"), stays_s=1)
     timer.join()
     assert (len(prefect.got), answers) == (1, [])
-    assert use(page, OF_THE_MACHINE, said(KEY))[0].token == ""
+    assert use(page, {}, said(KEY))[0].token == ""
 
 
-def test_a_socket_that_only_reads_is_asked_for_once(page: FrontPage) -> None:
-    prefect, answers = use(page, {"x-studio-user": "vera", "x-studio-role": "viewer"}, said("x"), path=OUT, stays_s=0.5)
-    assert (prefect.token, answers, page.asked) == (OWN, [], [])
-    use(page, {}, said("otto:his"), path=OUT, stays_s=0.5)
-    assert page.asked == [f"/prefect{OUT}"]
+def test_a_visitor_who_shows_nothing_that_could_be_asked_about_again_is_closed(page: FrontPage) -> None:
+    unshown = {"x-studio-user": "vera", "x-studio-role": "viewer"}
+    assert use(page, unshown, said("x"), path=OUT, stays_s=15)[1] == [CLOSED]
+
+
+def test_prefect_sees_no_key_of_a_visitor(page: FrontPage) -> None:
+    for headers in (OF_THE_MACHINE, OF_A_BROWSER):
+        prefect, answers = use(page, headers, said("x"), path=OUT, stays_s=0.5)
+        assert (prefect.token, answers) == (OWN, [])
+        own = f"Basic {base64.b64encode(OWN.encode()).decode()}".encode()
+        assert (prefect.headers[b"authorization"], b"cookie" in prefect.headers) == (own, False)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from tasks.serving import model_control
 from tasks.serving.served_model import ServedModel
 from tasks.storage.object_names import Bucket
 from tests.clients import pause_schedules, prefect_api
+from tests.supervised import process_of
 from tests.waiting import eventually
 
 
@@ -122,10 +122,11 @@ def test_the_object_store_refuses_strangers(stack: StackSettings) -> None:
 
 def kill(stack: StackSettings, name: str) -> None:
     """End a service as the kernel does, and wait until it is well as another process."""
+    former = process_of(stack, name)
+    former.kill()
     with supervisord.connect(stack) as supervisor:
-        pid = supervisor.getProcessInfo(name)["pid"]
-        os.kill(pid, signal.SIGKILL)
-        eventually(lambda: supervisor.getProcessInfo(name)["pid"] not in {0, pid}, f"another process of {name}")
+        pids = {0, former.pid}
+        eventually(lambda: supervisor.getProcessInfo(name)["pid"] not in pids, f"another process of {name}")
     killed = [service for service in services(stack) if service.name == name]
     local_stack.wait_until_healthy(killed, stack, lambda _: None)
 

@@ -104,6 +104,7 @@ def test_a_run_that_a_worker_starts_is_of_the_person_for_whom_it_works(parent: l
     body = client_body() | {"tags": ["a", *OF_ADA, OF_A_PIPELINE], "parent_task_run_id": ID, "labels": {"x": "y"}}
     assert lookup_of("POST", START, body, MACHINE) == Lookup("GET", RUN)
     sent = permitted("POST", START, body, MACHINE, run_of("RUNNING", parent))
+    del body["state"]  # the server says when it begins: at once
     assert sent == {**body, "tags": ["a", OF_A_PIPELINE, *tags]}
 
 
@@ -198,6 +199,18 @@ def test_a_worker_takes_no_key_by_which_somebody_else_would_find_its_run(key: ob
     for tags, parent in (([OF_A_PIPELINE], run_of("RUNNING", OF_OTTO)), ([], None)):
         with pytest.raises(RequestRefusedError, match="idempotency key that begins with the id of the run"):
             permitted("POST", START, {"tags": tags, "idempotency_key": key}, MACHINE, parent)
+
+
+@pytest.mark.parametrize("when", ["2100-01-01T00:00:00Z", None])
+def test_a_run_that_a_worker_starts_begins_at_once_in_a_queue_that_is_served(when: str | None) -> None:
+    """One that never began would keep a check of an archive from beginning that asks for it by the same key."""
+    state = {"type": "SCHEDULED", "state_details": {"scheduled_time": when}}
+    for queue in (None, "checks"):
+        body = {"tags": [OF_A_PIPELINE], "idempotency_key": "0f" * 32, "state": state, "work_queue_name": queue}
+        assert "state" not in permitted("POST", START, body, MACHINE, run_of("RUNNING", OF_OTTO))
+    for other in ("nobodys", ["checks"]):
+        with pytest.raises(RequestRefusedError, match="work queue"):
+            permitted("POST", START, {"work_queue_name": other}, MACHINE, None)
 
 
 def event(name: object) -> dict[str, Any]:

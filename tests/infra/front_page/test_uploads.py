@@ -10,12 +10,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra import supervisord
 from infra.front_page import uploads
 from infra.front_page.access import TOKEN_HEADER, token
 from infra.front_page.uploads import MAX_BYTES, MAX_PARTS, part_bytes, part_sizes
@@ -28,6 +26,7 @@ from tasks.storage.multipart_uploads import MultipartUpload, start_upload
 from tasks.storage.object_store import ObjectStore
 from tests.chaos.steps import kill_service
 from tests.infra.browser import Page
+from tests.supervised import process_of
 from tests.waiting import eventually
 
 STORE = ObjectStore("datasets")
@@ -465,8 +464,7 @@ def test_five_gigabytes_survive_a_reload(page: Page, stack: StackSettings, tmp_p
             block = os.urandom(16 * MIB)
             digest.update(block)
             file.write(block)
-    with supervisord.connect(stack) as supervisor:
-        server = psutil.Process(supervisor.getProcessInfo("studio")["pid"])
+    server = process_of(stack, "studio")
     before = server.memory_info().rss
     began = time.monotonic()
     page.drop("#drop-zone", path)

@@ -19,6 +19,7 @@ from infra import supervisord
 from infra.stack_settings import StackSettings, write_private
 from tasks.orchestration import deployed_flows
 from tests.infra.receiver import Receiver, open_receiver
+from tests.supervised import process_of
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.heavy
@@ -48,8 +49,7 @@ def watched(stack: StackSettings, prometheus: httpx.Client) -> Iterator[Receiver
 
 
 def reload(stack: StackSettings) -> None:
-    with supervisord.connect(stack) as supervisor:
-        os.kill(supervisor.getProcessInfo("prometheus")["pid"], signal.SIGHUP)
+    process_of(stack, "prometheus").send_signal(signal.SIGHUP)
 
 
 def firing(prometheus: httpx.Client) -> set[str]:

@@ -13,6 +13,7 @@ from prefect.states import Cancelled, Completed, Crashed, Running
 from tasks.errors import REFUSED, StudioError
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.prefect_client import PrefectUnavailableError
+from tasks.parameters import ValidationPolicy
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("stack")
@@ -29,6 +30,20 @@ def test_a_run_is_started_once_for_each_idempotency_key() -> None:
     with get_client(sync_client=True) as client:
         client.delete_flow_run(first)
     assert deployed_flows.find(first) is None
+
+
+def test_a_run_that_has_a_shared_key_has_to_have_the_same_parameters() -> None:
+    """Whoever knows the key of a check may take it first, with another archive or a policy that finds no fault."""
+    archive, key = f"{uuid4()}.zip", str(uuid4())
+    lenient = {"max_unlabelled_share": 1.0}
+    taken = deployed_flows.start("validate-dataset", {"archive": archive, "policy": lenient}, idempotency_key=key)
+    wanted = {"archive": archive}
+    assert deployed_flows.start("validate-dataset", wanted, idempotency_key=key) == taken
+    for asked, other in ((wanted, "policy"), ({"archive": "b.zip", "policy": lenient}, "archive")):
+        with pytest.raises(StudioError, match=f"another value of '{other}'"):
+            deployed_flows.require_parameters("validate-dataset", taken, asked)
+    for same in (lenient, ValidationPolicy(**lenient).model_dump(mode="json")):
+        deployed_flows.require_parameters("validate-dataset", taken, {**wanted, "policy": same})
 
 
 def test_parameters_against_the_schema_are_refused_before_a_run_exists() -> None:

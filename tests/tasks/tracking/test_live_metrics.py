@@ -20,6 +20,7 @@ from infra.stack_settings import StackSettings
 from tasks.tracking import live_metrics, registry
 from tasks.tracking.live_metrics import EpochLogger
 from tasks.tracking.mlflow_client import TrackingError
+from tests.supervised import process_of
 from tests.tasks.training.trained import epoch, opened, run, steps, trained
 from tests.waiting import eventually
 
@@ -51,8 +52,7 @@ def send(processes: Iterable[psutil.Process], signal: Callable[[psutil.Process],
 @pytest.fixture
 def asleep(stack: StackSettings) -> Iterator[list[psutil.Process]]:
     """The processes of the database: while they sleep MLflow takes requests, and carries them out afterwards."""
-    with supervisord.connect(stack) as supervisor:
-        server = psutil.Process(supervisor.getProcessInfo("postgres")["pid"])
+    server = process_of(stack, "postgres")
     processes = [server, *server.children(recursive=True)]
     yield processes
     send(processes, psutil.Process.resume)
