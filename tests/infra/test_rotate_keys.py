@@ -448,6 +448,7 @@ def test_a_worker_that_would_keep_the_former_keys_is_named(running: Stack) -> No
             command, env=running.environment, cwd=ROOT, capture_output=True, text=True, check=False
         )
         worker.terminate()
+    eventually(lambda: workers() == known, "that Prefect sees its end", 150, every_s=1)
     assert refused.returncode == 1
     assert "this cannot give them new keys" in refused.stderr
     assert running.settings.secrets == before
@@ -461,7 +462,11 @@ def test_it_ends_when_the_stack_is_stopped_and_nothing_changes_while_it_is_down(
         command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout
-        assert any(line.startswith("3/6") for line in process.stdout)
+        begun = ""
+        while not begun.endswith("\n3/6"):
+            read = process.stdout.read(1)
+            assert read, begun
+            begun += read
         studio(running.environment, "down")
         down_at = time.monotonic()
         said = process.stdout.read()
