@@ -166,7 +166,7 @@ def test_a_training_ends_right_while_the_coordinators_clock_jumps(
     coordinator.set()
     how = assert_completes(run)
     assert assert_trained_once(run) == LONGER
-    assert read(run).run_count == (2 if seconds > 0 else 1)
+    assert read(run).run_count in ({2} if seconds > 0 else {1, 2})  # set right again, it jumps on after it went back
     made = times(deployment)
     assert len(made) == len({*made}), "each time once"
     print(f"\ntrain | the coordinator's clock jumps by {seconds} s, and back after 60 s | {how}", flush=True)
