@@ -34,7 +34,7 @@ from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 from pydantic import PrivateAttr
 
-from infra import flow_processes
+from infra import engine, flow_processes
 from infra.command_errors import StackError
 from infra.flow_processes import ForkStarter
 from infra.gpus import hold
@@ -338,4 +338,5 @@ def _is_shut_out(error: Exception) -> bool:
 
 
 if __name__ == "__main__":
+    sys.modules["__main__"] = engine  # each fork imports the main module, and so does what a run spawns
     main()

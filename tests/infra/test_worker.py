@@ -206,6 +206,17 @@ def test_the_lock_of_an_editor_beside_a_flow_keeps_no_run_from_its_start(
     assert list(flow_processes.sources()) == [flow]
 
 
+def test_processes_of_runs_do_not_import_the_worker() -> None:
+    """Python has each import the main module of the process that asked for it: 0.3 to 0.8 s of a busy machine."""
+    as_main = (
+        "import contextlib, runpy, sys; sys.argv = ['worker', '--help']\n"
+        "with contextlib.suppress(SystemExit): runpy.run_module('infra.worker', run_name='__main__')\n"
+        "print(sys.modules['__main__'].__spec__.name)"
+    )
+    done = subprocess.run([sys.executable, "-c", as_main], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "infra.engine"
+
+
 def test_what_runs_are_forked_from_is_not_of_the_group_that_is_told_to_end() -> None:
     """A supervisor tells the worker's group, and a worker that drains still has to see how its runs end."""
     found = "import infra.flow_imports, os; print(os.getpgid(0) == os.getpid())"
