@@ -4,6 +4,7 @@ Python's fork server makes them. It shares its memory with them, and goes on wit
 does. After a file of the checkout has changed, and for a run with variables of its own, a process imports all anew.
 """
 
+import contextlib
 import multiprocessing
 import os
 from collections.abc import Mapping
@@ -39,7 +40,11 @@ def begin(*, at_once: bool) -> None:
 
 def sources() -> Mapping[Path, int]:
     """Return when each file was written that flow runs import, in ns: if another comes out, the imports are old."""
-    return {path: path.stat().st_mtime_ns for room in _ROOMS for path in (ROOT / room).rglob("*.py")}
+    found = {}
+    for path in (path for room in _ROOMS for path in (ROOT / room).rglob("*.py")):
+        with contextlib.suppress(FileNotFoundError):  # it has just gone, or is the lock of an editor: a link to nothing
+            found[path] = path.stat().st_mtime_ns
+    return found
 
 
 class ForkStarter:

@@ -30,10 +30,11 @@ from prefect.runner._control_channel import ControlChannel
 from prefect.runner._flow_run_executor import FlowRunExecutorContext, ProcessStarter
 from prefect.runner._process_manager import ProcessHandle
 from prefect.runner._starter_engine import EngineCommandStarter
+from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 from pydantic import PrivateAttr
 
-from infra import flow_processes
+from infra import engine, flow_processes
 from infra.command_errors import StackError
 from infra.flow_processes import ForkStarter
 from infra.gpus import hold
@@ -230,10 +231,11 @@ class DrainingWorker(ProcessWorker):
 
 def _variables_of_run(configuration: ProcessJobConfiguration) -> set[str]:
     """Which variables a run has from its job variables; some are read while a library is imported."""
+    of_worker = {**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True)}
     return {
         name
         for name, value in configuration.env.items()
-        if value != os.environ.get(name) and not name.startswith("PREFECT_")
+        if value != of_worker.get(name) and not name.startswith("PREFECT__")  # those say which run it is
     }
 
 
@@ -336,4 +338,5 @@ def _is_shut_out(error: Exception) -> bool:
 
 
 if __name__ == "__main__":
+    sys.modules["__main__"] = engine  # each fork imports the main module, and so does what a run spawns
     main()
