@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn
 
+from infra.stack_settings import ROOT
 from tasks.weights.process import stand_back
 
 
@@ -40,6 +41,7 @@ def run_forked(flow: str, environment: Mapping[str, str]) -> NoReturn:
     setproctitle(f"infra.engine {flow} {environment['PREFECT__FLOW_RUN_ID']}")  # finds its place by the old environment
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(ROOT)
     context.refresh_global_settings_context()
     logging.getLogger().handlers.clear()  # or Prefect leaves alone what was not made for this environment
     setup_logging(incremental=False)

@@ -16,7 +16,7 @@ os.setpgid(0, 0)  # or what tells the worker's group to end would end this one, 
 gc.disable()  # it would look through all of this again and again while it comes, and find nothing
 sys.modules["polars"] = None  # type: ignore[assignment]  # MLflow asks for it, and it has threads that no fork has
 for _flow in pkgutil.iter_modules(flows.__path__):
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception, SystemExit):
         importlib.import_module(f"flows.{_flow.name}")
 del sys.modules["polars"]
 gc.freeze()
