@@ -4,20 +4,18 @@ A flow that cannot be imported is left out; its own run meets the error, and has
 """
 
 import contextlib
-import gc
 import importlib
 import os
 import pkgutil
 import sys
 
 import flows
+from infra.engine import lasting_imports
 
 os.setpgid(0, 0)  # or what tells the worker's group to end would end this one, and runs go on for a while
-gc.disable()  # it would look through all of this again and again while it comes, and find nothing
 sys.modules["polars"] = None  # type: ignore[assignment]  # MLflow asks for it, and it has threads that no fork has
-for _flow in pkgutil.iter_modules(flows.__path__):
-    with contextlib.suppress(Exception, SystemExit):
-        importlib.import_module(f"flows.{_flow.name}")
+with lasting_imports():
+    for _flow in pkgutil.iter_modules(flows.__path__):
+        with contextlib.suppress(Exception, SystemExit):
+            importlib.import_module(f"flows.{_flow.name}")
 del sys.modules["polars"]
-gc.freeze()
-gc.enable()

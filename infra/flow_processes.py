@@ -40,8 +40,9 @@ def begin(*, at_once: bool) -> None:
 
 def sources() -> Mapping[Path, int]:
     """Return when each file was written that flow runs import, in ns: if another comes out, the imports are old."""
+    paths = (path for room in _ROOMS for path in (ROOT / room).rglob("*.py"))
     found = {}
-    for path in (path for room in _ROOMS for path in (ROOT / room).rglob("*.py")):
+    for path in paths:
         with contextlib.suppress(FileNotFoundError):  # it has just gone, or is the lock of an editor: a link to nothing
             found[path] = path.stat().st_mtime_ns
     return found

@@ -269,7 +269,9 @@ async def _drain(worker: DrainingWorker, drain_s: float, again: "asyncio.Task[bo
         told: set[int] = set()
 
         def ended(number: int = number, told: set[int] = told) -> bool:
-            told |= _signal(worker.groups - told, number)  # one may have begun only now
+            begun = worker.groups - told  # one may have begun only now
+            _signal(begun, number)
+            told |= begun
             return not worker.runs
 
         await _wait(ENDING_S, ended)
@@ -282,11 +284,10 @@ async def _wait(seconds: float, is_over: Callable[[], bool]) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-def _signal(groups: set[int], number: int) -> set[int]:
+def _signal(groups: set[int], number: int) -> None:
     for group in groups:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, number)
-    return groups
 
 
 def main() -> None:
