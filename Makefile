@@ -149,8 +149,9 @@ proof: setup ## the tests of minutes: what is killed, lost or attacked, every ta
 chaos: setup ## each flow while each part of the stack is killed, a line a case
 	@set -o pipefail; $(PY) pytest -m heavy -q -s tests/chaos/test_matrix.py tests/chaos/test_loop.py tests/chaos/test_full_disk.py tests/chaos/test_restore.py tests/chaos/test_outages.py tests/chaos/test_cut_off.py tests/chaos/test_clocks.py | grep --line-buffered -E '^[a-z]+ \| |passed|failed|Error'
 
-docs: setup ## write the parameter tables of docs/, and build the pages as a site in .site
+docs: setup ## write the tables of parameters and figures of docs/, and build the pages as a site in .site
 	@$(PY) infra.parameter_tables
+	@$(PY) tests.benchmarks.figures
 	@$(BIN)/zensical build --strict --clean
 
 lint: setup ## ruff and mypy, strict; docs: tables that are up to date, links that lead somewhere
@@ -158,6 +159,7 @@ lint: setup ## ruff and mypy, strict; docs: tables that are up to date, links th
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 	@$(PY) infra.parameter_tables --check
+	@$(PY) tests.benchmarks.figures --check
 	@$(PY) infra.pipelines --check
 	@$(BIN)/zensical build --strict --clean
 

@@ -3,7 +3,8 @@
 Each measure is compared by what it is beside something else in the same round, so a machine that is slower as a whole
 changes nothing. It is worse, or better, if the interval of (b of B) / (a of A) is on one side of 1 and the change is at
 least `MARGIN`. The level of the intervals is 5 % divided by the measures that are compared (Bonferroni), half of it on
-each side: of forty pairs of runs of the same code, one says that anything at all is worse.
+each side: of forty pairs of runs of the same code, one says that anything at all is worse. A bench that ended well in A
+and fails in B, as it does where a goal is missed, is worse, too.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks.resampling import LEAST_ROUNDS, LEVEL, Interval, drift_interval
-from tests.benchmarks.results import BenchRun, Measure, ResultFile, ResultFileError, load
+from tests.benchmarks.results import Measure, ResultFile, ResultFileError, load
 
 MARGIN = 0.03  # of itself: less is what a run of the same code has, of where its files and pages came to lie
 
@@ -49,9 +50,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two files say; `incomparable` and `missing` are lines for people."""
+    """What two files say; all but `changes` are lines for people."""
 
     changes: Sequence[Change]
+    failed: Sequence[str] = field(default=())
     missing: Sequence[str] = field(default=())
     incomparable: Sequence[str] = field(default=())
 
@@ -62,13 +64,14 @@ class Comparison:
 
     @property
     def exit_code(self) -> int:
-        """1 if something is worse, 2 if nothing could be compared."""
-        return 1 if self.worse else 0 if self.changes else 2
+        """1 if something is worse or fails now, 2 if nothing could be compared."""
+        return 1 if self.worse or self.failed else 0 if self.changes else 2
 
     def __str__(self) -> str:
         """Everything, by sections."""
         better = [change for change in self.changes if change.is_better]
-        sections = {"worse": self.worse, "better": better, "missing": self.missing, "not compared": self.incomparable}
+        worse = [*self.failed, *self.worse]
+        sections = {"worse": worse, "better": better, "missing": self.missing, "not compared": self.incomparable}
         lines = [f"{title}:\n" + "\n".join(f"  {each}" for each in found) for title, found in sections.items() if found]
         alike = len(self.changes) - len(self.worse) - len(better)
         level = LEVEL / max(1, len(self.changes))
@@ -80,12 +83,16 @@ def compare(before: ResultFile, after: ResultFile) -> Comparison:
     """Return what became of each measure."""
     missing = [f"{bench}: not in B" for bench in before.benches.keys() - after.benches.keys()]
     missing += [f"{bench}: not in A" for bench in after.benches.keys() - before.benches.keys()]
+    failed: list[str] = []
     incomparable: list[str] = []
     pairs: list[tuple[str, Measure, Measure]] = []
     for bench in sorted(before.benches.keys() & after.benches.keys()):
         a, b = before.benches[bench], after.benches[bench]
-        ends = {"A": a, "B": b}
-        incomparable += [f"{bench}: {text} in {name}" for name, each in ends.items() if (text := _unfinished(each))]
+        for name, run in (("A", a), ("B", b)):
+            if run.exit_code is None or run.exit_code < 0:
+                incomparable.append(f"{bench}: did not come to its end in {name}")
+        if a.exit_code == 0 and (b.exit_code or 0) > 0:
+            failed.append(f"{bench}: ended well in A, with {b.exit_code} in B")
         if a.machine.kind != b.machine.kind:
             kinds = [", ".join(f"{part}" for part in each.machine.kind) for each in (a, b)]
             incomparable.append(f"{bench}: the machines differ: A has {kinds[0]}; B has {kinds[1]}")
@@ -101,13 +108,7 @@ def compare(before: ResultFile, after: ResultFile) -> Comparison:
                 pairs.append((bench, measure, own[measure.name]))
     level = LEVEL / max(1, len(pairs))
     changes = [Change(bench, a, drift_interval(a.compared, b.compared, level)) for bench, a, b in pairs]
-    return Comparison(changes, sorted(missing), incomparable)
-
-
-def _unfinished(run: BenchRun) -> str:
-    if run.exit_code is None or run.exit_code < 0:
-        return "did not come to its end"
-    return f"ended with {run.exit_code}" if run.exit_code else ""
+    return Comparison(changes, failed, sorted(missing), incomparable)
 
 
 def _difference(a: Measure, b: Measure) -> str:

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -31,7 +32,6 @@ from infra.stack_settings import ROOT, StackSettings
 from tests.benchmarks.resampling import Interval, ratio_interval
 
 RESULTS, BENCH = "BENCH_RESULTS", "BENCH_NAME"  # set by `make bench`: the file, and whose measures come
-FORMAT = 1
 MOST_BYTES = 10_000_000
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,200}$")]  # a terminal shows it as it is
 Rounds = Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1, max_length=1000)]
@@ -123,7 +123,7 @@ class Machine(_Strict):
 
 
 class Versions(_Strict):
-    """What a bench ran; `dirty` if files differ from the commit."""
+    """What a bench ran; `dirty` if files other than docs differ from the commit."""
 
     python: Text
     torch: Text | None
@@ -152,7 +152,7 @@ class BenchRun(_Strict):
 class ResultFile(_Strict):
     """What a file holds: runs by the name of the bench."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     benches: dict[Text, BenchRun] = {}
 
 
@@ -174,9 +174,9 @@ def record(measure: Measure) -> Measure:
 
 
 def processor_s() -> float:
-    """Return the processor time of this process, and of all that it has started and that ended, in seconds."""
-    times = psutil.Process().cpu_times()
-    return times.user + times.system + times.children_user + times.children_system
+    """Return the processor time of this process, and of the programs that it has run to their end, in seconds."""
+    usages = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def take_turns(
@@ -279,7 +279,10 @@ def describe_machine() -> Machine:
 
 def describe_versions() -> Versions:
     """Return what is measured."""
-    commit, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain")
+    commit, changes = (
+        _git("rev-parse", "--short=12", "HEAD"),
+        _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"),
+    )
     served = f"python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     return Versions(
         python=platform.python_version(),
@@ -314,7 +317,7 @@ def _refuse(expected: str, found: str) -> None:
 
 
 def _version(package: str, *path: str) -> str | None:
-    found = importlib.metadata.distributions(name=package, **({"path": [*path]} if path else {}))
+    found = importlib.metadata.distributions(name=package, path=[*path] or sys.path)
     return next((each.version for each in found), None)
 
 

@@ -108,6 +108,12 @@ def test_a_bench_that_did_not_end_well_is_named_and_its_measures_count() -> None
     assert len(found.changes) == 1
 
 
+def test_a_bench_that_misses_a_goal_now_is_worse() -> None:
+    found = compare(results(measure()), results(measure(), exit_code=1))
+    assert (found.failed, found.exit_code) == (["bench_merge: ended well in A, with 1 in B"], 1)
+    assert compare(results(measure(), exit_code=1), results(measure(), exit_code=1)).exit_code == 0
+
+
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "results.json"
@@ -222,7 +228,7 @@ def test_an_interval_holds_what_it_says() -> None:
     missed = {"ratio": 0, "drift": 0, "slope": 0}
     for _ in range(200):
         rounds = np.exp(rng.normal(0, 0.05, (2, 7)))
-        ratio, drift = ratio_interval(rounds[0].tolist()), drift_interval(*rounds.tolist(), 0.05)
+        ratio, drift = ratio_interval(rounds[0].tolist()), drift_interval(rounds[0].tolist(), rounds[1].tolist(), 0.05)
         slope = slope_interval(range(20), (3.0 + 0.5 * np.arange(20) + rng.normal(0, 2, 20)).tolist())
         for name, truth, each in (("ratio", 1, ratio), ("drift", 1, drift), ("slope", 0.5, slope)):
             assert each.low is not None
