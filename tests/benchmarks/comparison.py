@@ -71,7 +71,12 @@ class Comparison:
         """Everything, by sections."""
         better = [change for change in self.changes if change.is_better]
         worse = [*self.failed, *self.worse]
-        sections = {"worse": worse, "better": better, "missing": self.missing, "not compared": self.incomparable}
+        sections: dict[str, Sequence[object]] = {
+            "worse": worse,
+            "better": better,
+            "missing": self.missing,
+            "not compared": self.incomparable,
+        }
         lines = [f"{title}:\n" + "\n".join(f"  {each}" for each in found) for title, found in sections.items() if found]
         alike = len(self.changes) - len(self.worse) - len(better)
         level = LEVEL / max(1, len(self.changes))

@@ -13,6 +13,7 @@ import torch
 
 from infra import supervisord
 from infra.stack_settings import StackSettings
+from tests.benchmarks.results import Measure
 
 CORES = os.cpu_count() or 1
 GPU = torch.cuda.is_available()
@@ -195,6 +196,34 @@ class Row:
         if self.judged >= self.goal:
             return "met"
         return "out of reach" if self.goal > self.limit and not GPU else "MISSED"
+
+    def measures(self) -> list[Measure]:
+        """Pictures a second, and what a picture costs in processor time, as a run of all benches keeps them."""
+        name, groups = f"{self.what}, beside {self.against}", ("client", "triton", "store", "rest")
+        rates = [[each.rate for each in side.rounds] for side in (self.ours, self.theirs)]
+        costs = [
+            [1000 * sum(each.spent.get(group, 0.0) for group in groups) / each.pictures for each in side.rounds]
+            for side in (self.ours, self.theirs)
+        ]
+        return [
+            Measure(
+                name=name,
+                unit="images/s",
+                better="more",
+                ours=rates[0],
+                beside=self.against,
+                theirs=rates[1],
+                goal=self.goal,
+            ),
+            Measure(
+                name=f"{name}, processor time",
+                unit="ms an image",
+                better="less",
+                ours=costs[0],
+                beside=self.against,
+                theirs=costs[1],
+            ),
+        ]
 
     def cells(self) -> Cells:
         ours, theirs = self.ours, self.theirs
