@@ -9,6 +9,7 @@ import argparse
 import re
 import statistics
 import sys
+from collections.abc import Sequence
 
 from infra.stack_settings import ROOT
 from tests.benchmarks.__main__ import BENCHES
@@ -49,7 +50,7 @@ def _table(bench: str, part: str, held: ResultFile) -> str:
     rows = (_cells(measure, beside=beside, goals=goals) for measure in measures)
     lines = [head, *([cell.replace("|", r"\|") for cell in row] for row in rows)]
     first, *others = (f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{_source(run)}\n\n{first}|{'---|' * len(head)}\n{''.join(others)}"
+    return f"{_source(run, measures)}\n\n{first}|{'---|' * len(head)}\n{''.join(others)}"
 
 
 def _cells(measure: Measure, *, beside: bool, goals: bool) -> list[str]:
@@ -67,16 +68,19 @@ def _cells(measure: Measure, *, beside: bool, goals: bool) -> list[str]:
     return cells
 
 
-def _source(run: BenchRun) -> str:
+def _source(run: BenchRun, measures: Sequence[Measure]) -> str:
     """What was measured where, in a sentence."""
     machine, commit = run.machine, run.versions.commit
-    counts = sorted({len(measure.ours) for measure in run.measures})
+    counts = sorted({len(measure.ours) for measure in measures})
     rounds = f"{counts[0]} round" if counts == [1] else f"{' or '.join(map(str, counts))} rounds"
+    interval = (
+        ", in brackets the 95 % interval" if any(measure.ratio.low for measure in measures if measure.theirs) else ""
+    )
     gpu = f", {machine.gpu}" if machine.gpu else ""
     changed = " with changes" if run.versions.dirty else ""
     return (
         f"{run.began:%Y-%m-%d}, commit `{commit}`{changed}, {machine.cores} cores of {machine.cpu}{gpu}, load "
-        f"{machine.load:.1f} at the start; medians of {rounds}, in brackets the 95 % interval."
+        f"{machine.load:.1f} at the start; medians of {rounds}{interval}."
     )
 
 
