@@ -14,7 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from infra.stack_settings import ROOT
-from tests.benchmarks.results import BENCH, RESULTS, BenchRun, ResultFile, ResultFileError, begin, load, save
+from tests.benchmarks.results import (
+    BENCH,
+    RESULTS,
+    BenchRun,
+    ResultFile,
+    ResultFileError,
+    begin,
+    busy_s,
+    load,
+    processor_s,
+    save,
+)
 
 PYTEST = ("pytest", "-q", "-s")
 # The cheap ones first; a part with a stack is a file of pytest.
@@ -58,7 +69,7 @@ def run(bench: str, path: Path, command: tuple[str, ...]) -> int:
     held = load(path) if path.exists() else ResultFile()
     save(path, held, bench, begin())
     print(f"\n{bench}", flush=True)
-    began = time.monotonic()
+    began, busy, own = time.monotonic(), busy_s(), processor_s()
     process = subprocess.Popen(
         [sys.executable, "-m", *command], cwd=ROOT, env=os.environ | {RESULTS: str(path), BENCH: bench}
     )
@@ -70,7 +81,9 @@ def run(bench: str, path: Path, command: tuple[str, ...]) -> int:
         raise
     finally:
         held = load(path)
-        ended = {"seconds": round(time.monotonic() - began, 1), "exit_code": process.returncode}
+        seconds = time.monotonic() - began
+        foreign = max(0.0, busy_s() - busy - processor_s() + own) / (seconds * held.benches[bench].machine.cores)
+        ended = {"seconds": round(seconds, 1), "exit_code": process.returncode, "foreign": round(foreign, 3)}
         save(path, held, bench, BenchRun.model_validate({**dict(held.benches[bench]), **ended}))
     return code
 

@@ -1,10 +1,11 @@
 """What is slower in one run of `make bench` than in another: `make bench-compare A=before.json B=after.json`.
 
 Each measure is compared by what it is beside something else in the same round, so a machine that is slower as a whole
-changes nothing. It is worse, or better, if the interval of (b of B) / (a of A) is on one side of 1 and the change is at
-least `MARGIN`. The level of the intervals is 5 % divided by the measures that are compared (Bonferroni), half of it on
-each side: of forty pairs of runs of the same code, one says that anything at all is worse. A bench that ended well in A
-and fails in B, as it does where a goal is missed, is worse, too.
+changes nothing. What stands alone is compared by a yardstick, and only if both runs had the machine for themselves. It
+is worse, or better, if the interval of (b of B) / (a of A) is on one side of 1 and the change is at least `MARGIN`. The
+level of the intervals is 5 % divided by the measures that are compared (Bonferroni), half of it on each side: of forty
+pairs of runs of the same code, one says that anything at all is worse. A bench that ended well in A and fails in B, as
+it does where a goal is missed, is worse, too.
 """
 
 import argparse
@@ -14,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks.resampling import LEAST_ROUNDS, LEVEL, Interval, drift_interval
-from tests.benchmarks.results import Measure, ResultFile, ResultFileError, load
+from tests.benchmarks.results import BenchRun, Measure, ResultFile, ResultFileError, load
 
+QUIET = 0.1  # of the machine taken by others: where it is more, a yardstick is slowed down by less than other work
 MARGIN = 0.03  # of itself: less is what a run of the same code has, of where its files and pages came to lie
 
 
@@ -107,7 +109,7 @@ def compare(before: ResultFile, after: ResultFile) -> Comparison:
         for measure in a.measures:
             if measure.name not in own:
                 missing.append(f"{bench}: {measure.name}: not in B")
-            elif why := _difference(measure, own[measure.name]):
+            elif why := _difference(measure, own[measure.name]) or _noise(measure, a, b):
                 incomparable.append(f"{bench}: {measure.name}: {why}")
             else:
                 pairs.append((bench, measure, own[measure.name]))
@@ -125,6 +127,18 @@ def _difference(a: Measure, b: Measure) -> str:
         return "only one has a yardstick"
     if (rounds := min(len(a.ours), len(b.ours))) < LEAST_ROUNDS:
         return f"expected {LEAST_ROUNDS} rounds or more, found {rounds}"
+    return ""
+
+
+def _noise(measure: Measure, a: BenchRun, b: BenchRun) -> str:
+    """Why a yardstick says nothing, or nothing: caches and memory that others use slow down each work differently."""
+    if measure.yardstick is None:
+        return ""
+    for name, run in (("A", a), ("B", b)):
+        if run.foreign is None:
+            return f"it stands alone, and how much of the machine others took in {name} is not known"
+        if run.foreign > QUIET:
+            return f"it stands alone, and others took {run.foreign:.0%} of the machine in {name}, more than {QUIET:.0%}"
     return ""
 
 

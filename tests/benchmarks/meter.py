@@ -13,7 +13,7 @@ import torch
 
 from infra import supervisord
 from infra.stack_settings import StackSettings
-from tests.benchmarks.results import Measure
+from tests.benchmarks.results import Measure, busy_s
 
 CORES = os.cpu_count() or 1
 GPU = torch.cuda.is_available()
@@ -64,12 +64,12 @@ class Meter:
 
     def __call__(self, work: Work) -> Measured:
         """Do it once."""
-        busy, spent, began = _busy(), self._spent(), time.perf_counter()
+        busy, spent, began = busy_s(), self._spent(), time.perf_counter()
         done = work()
         seconds = time.perf_counter() - began
         now = self._spent()
         used = {group: now[group] - spent[group] for group in now}
-        foreign = (_busy() - busy - sum(used.values())) / (seconds * CORES)
+        foreign = (busy_s() - busy - sum(used.values())) / (seconds * CORES)
         return Measured(done.pictures, (done.ended or began + seconds) - began, used, max(foreign, 0.0), done.work_rate)
 
     def _spent(self) -> dict[str, float]:
@@ -87,11 +87,6 @@ def _seconds(process: psutil.Process) -> float:
     except psutil.Error:
         return 0.0
     return times.user + times.system
-
-
-def _busy() -> float:
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 @dataclass(frozen=True)

@@ -133,13 +133,17 @@ class Versions(_Strict):
 
 
 class BenchRun(_Strict):
-    """One run of one bench; `exit_code` is None until it has ended, and negative if a signal ended it."""
+    """One run of one bench; `exit_code` is None until it has ended, and negative if a signal ended it.
+
+    `foreign` is the share of the machine that others took meanwhile, services of a stack among them.
+    """
 
     began: datetime = Field(strict=False)
     machine: Machine
     versions: Versions
     seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     exit_code: int | None = None
+    foreign: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     measures: list[Measure] = []
 
     @model_validator(mode="after")
@@ -177,6 +181,12 @@ def processor_s() -> float:
     """Return the processor time of this process, and of the programs that it has run to their end, in seconds."""
     usages = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def busy_s() -> float:
+    """Return the processor time that all programs of this machine have taken together, in seconds."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def take_turns(

@@ -26,7 +26,7 @@ def measure(name: str = "merge", ours: Sequence[float] = (2.0, 2.2, 2.1), **fiel
 
 
 def results(*measures: Measure, **changes: Any) -> ResultFile:
-    run = begin().model_copy(update={"measures": [*measures], "exit_code": 0, **changes})
+    run = begin().model_copy(update={"measures": [*measures], "exit_code": 0, "foreign": 0.0, **changes})
     return ResultFile(benches={"bench_merge": run})
 
 
@@ -75,6 +75,17 @@ def test_a_machine_that_is_slower_as_a_whole_is_no_change() -> None:
     alone = measure(ours=[2.0, 2.1, 2.2], yardstick=[1.0, 1.05, 1.1])
     slow = measure(ours=[4.0, 4.2, 4.41], yardstick=[2.0, 2.1, 2.2])
     assert compare(results(alone), results(slow)).worse == []
+
+
+@pytest.mark.parametrize(("foreign", "reason"), [(0.5, "took 50% of the machine in B"), (None, "is not known")])
+def test_what_stands_alone_is_not_compared_with_a_run_on_a_busy_machine(foreign: float | None, reason: str) -> None:
+    alone, paired = (
+        measure("alone", yardstick=[1.0, 1.0, 1.0]),
+        measure("paired", theirs=[1.0, 1.0, 1.0], beside="unzip"),
+    )
+    found = compare(results(alone, paired), results(alone, paired, foreign=foreign))
+    assert [change.measure.name for change in found.changes] == ["paired"]
+    assert reason in found.incomparable[0]
 
 
 def test_exact_figures_that_differ_are_found_without_any_noise() -> None:
