@@ -9,7 +9,7 @@ STUDIO := $(BIN)/studio
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up worker down status check upload import export register label select review loop monitor datasets models lineage diff logs backup backups restore upgrade rotate-keys test-fast test bench proof chaos docs lint lock
+.PHONY: help setup demo up worker down status check upload import export register label select review loop monitor datasets models lineage diff logs backup backups restore upgrade rotate-keys test-fast test bench bench-compare proof chaos docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -137,26 +137,11 @@ test-fast: setup ## the tests that need no stack, no browser and no training
 test: setup ## every test but those of `make proof`, on a real stack of its own
 	@$(PY) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-bench: setup ## each fast or exact part beside its limit or other tools: checks, trainings, predictions, roll-outs
-	@$(PY) tests.benchmarks.bench_validation --large
-	@$(PY) tests.benchmarks.bench_labels
-	@$(PY) tests.benchmarks.fuzz_archives
-	@$(PY) tests.benchmarks.bench_merge
-	@$(PY) pytest -q -s tests/benchmarks/bench_training.py
-	@$(PY) tests.benchmarks.bench_partial_labels
-	@$(PY) tests.benchmarks.bench_label_errors
-	@$(PY) tests.benchmarks.bench_promises
-	@$(PY) tests.benchmarks.bench_selection
-	@$(PY) pytest -q -s tests/benchmarks/bench_predict.py
-	@$(PY) tests.benchmarks.bench_live_log
-	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
-	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py
-	@$(PY) pytest -q -s tests/benchmarks/bench_catalogue.py
-	@$(PY) tests.benchmarks.bench_logs
-	@$(PY) pytest -q -s tests/benchmarks/bench_metrics.py
-	@$(PY) pytest -q -s tests/benchmarks/bench_backup.py
-	@$(PY) pytest -q -s tests/benchmarks/bench_shared_machine.py
-	@$(PY) pytest -q -s tests/benchmarks/bench_scale.py
+bench: setup ## each fast or exact part beside its limit or other tools, into one JSON (ONLY=bench_merge,bench_labels TO=x.json)
+	@$(PY) tests.benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(TO),--to "$(TO)")
+
+bench-compare: setup ## what became worse beyond noise from one run of `make bench` to another (A=x.json B=y.json)
+	@$(if $(and $(A),$(B)),,$(error expected two files of `make bench`: make bench-compare A=x.json B=y.json))$(PY) tests.benchmarks.comparison "$(A)" "$(B)"
 
 proof: setup ## the tests of minutes: what is killed, lost or attacked, every task, parity
 	@$(PY) pytest -m heavy -s
@@ -164,8 +149,9 @@ proof: setup ## the tests of minutes: what is killed, lost or attacked, every ta
 chaos: setup ## each flow while each part of the stack is killed, a line a case
 	@set -o pipefail; $(PY) pytest -m heavy -q -s tests/chaos/test_matrix.py tests/chaos/test_loop.py tests/chaos/test_full_disk.py tests/chaos/test_restore.py tests/chaos/test_outages.py tests/chaos/test_cut_off.py tests/chaos/test_clocks.py | grep --line-buffered -E '^[a-z]+ \| |passed|failed|Error'
 
-docs: setup ## write the parameter tables of docs/, and build the pages as a site in .site
+docs: setup ## write the tables of parameters and figures of docs/, and build the pages as a site in .site
 	@$(PY) infra.parameter_tables
+	@$(PY) tests.benchmarks.figures
 	@$(BIN)/zensical build --strict --clean
 
 lint: setup ## ruff and mypy, strict; docs: tables that are up to date, links that lead somewhere
@@ -173,6 +159,7 @@ lint: setup ## ruff and mypy, strict; docs: tables that are up to date, links th
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 	@$(PY) infra.parameter_tables --check
+	@$(PY) tests.benchmarks.figures --check
 	@$(PY) infra.pipelines --check
 	@$(BIN)/zensical build --strict --clean
 

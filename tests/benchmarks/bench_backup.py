@@ -17,6 +17,7 @@ import pytest
 from infra.backup.objects import THREADS, list_buckets
 from infra.backup.taking import take
 from infra.stack_settings import StackSettings
+from tests.benchmarks.results import Measure, record
 
 pytestmark = pytest.mark.timeout(1200)
 SMALL, SMALL_BYTES = 3000, 50_000
@@ -64,8 +65,17 @@ def test_a_backup_beside_a_bare_copy(stack: StackSettings, tmp_path: Path) -> No
         first.append(seconds(partial(take, stack, folder, said.append)))
         again.append(seconds(partial(take, stack, folder, said.append)))
     print(*said, sep="\n")
-    for name, times in (("bare copy", bare), ("first backup", first), ("second backup", again)):
-        print(f"{name:<14} {min(times):6.1f} s {size / min(times):7.1f} MB/s, of {[round(each, 1) for each in times]}")
-    what = f"{SMALL} objects of {SMALL_BYTES} bytes, {LARGE} of {LARGE_BYTES >> 20} MiB"
-    print(f"ratio {min(first) / min(bare):.2f}; {what}")
+    what = f"{size:,.0f} MB, {SMALL:,} objects of {SMALL_BYTES:,} bytes and {LARGE} of {LARGE_BYTES >> 20} MiB"
+    for name, times, goal in (("first backup", first, MOST), ("second backup", again, None)):
+        record(
+            Measure(
+                name=f"{name} of {what}",
+                unit="s",
+                better="less",
+                ours=times,
+                beside="bare copy",
+                theirs=bare,
+                goal=goal,
+            )
+        )
     assert min(first) < MOST * min(bare) + 5  # seconds: two of waiting, and the databases

@@ -38,6 +38,7 @@ from tasks.vision.geometry import Rgb
 from tests.benchmarks import rivals, scenes
 from tests.benchmarks.meter import Cells, Done, Measured, Meter, Row, Side, Work, told
 from tests.benchmarks.peak import peak_mib
+from tests.benchmarks.results import Measure, record
 from tests.benchmarks.shared_tensors import plain, through_shared_memory
 from tests.flows.registered import SIZE as SMALL_SIZE
 from tests.flows.registered import make_weights
@@ -160,6 +161,8 @@ def measure(meter: Meter, works: Mapping[str, Work], rounds: int, serial: Sequen
 
 def judge(rows: Rows, made: Sequence[Row]) -> None:
     rows += [row.cells() for row in made]
+    for measure in (each for row in made for each in row.measures()):
+        record(measure)
     low = [row for row in made if row.judged < row.floor / LENIENCY]
     assert not low, [f"{row.what} / {row.against}: {row.judged:.2f}, not {row.floor:.2f}" for row in low]
 
@@ -270,6 +273,17 @@ def test_memory_does_not_grow_with_the_inputs(
         verdict="met" if ratio <= GOAL_MEMORY else "MISSED",
     )
     rows.append(cells)
+    record(
+        Measure(
+            name=f"memory, {MANY:,} images",
+            unit="MiB",
+            better="less",
+            ours=[high],
+            beside=f"{FEW:,} images",
+            theirs=[low],
+            goal=GOAL_MEMORY,
+        )
+    )
     assert ratio <= GOAL_MEMORY * LENIENCY
 
 

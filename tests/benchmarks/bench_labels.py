@@ -1,22 +1,20 @@
 """What a million labels cost: reading them into the table, and every rule on it.
 
-`python -m tests.benchmarks.bench_labels [ROWS]`; boxes in files of 10 rows and of 300 rows are drawn for it.
+`python -m tests.benchmarks.bench_labels [ROWS]`; boxes in files of 10 rows and of 300 rows are drawn for it. Seconds
+are of processor time.
 """
 
 import sys
-import time
-from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
-from tasks.dataset.findings import Finding, FindingBatch
 from tasks.dataset.labels import LabelSpec
 from tasks.validation.label_rules import label_findings
-from tasks.validation.label_table import read_labels, schema
+from tasks.validation.label_table import LabelTable, read_labels, schema
+from tests.benchmarks.results import Measure, processor_s, record, take_turns, work_a_yardstick
 
-T = TypeVar("T")
+ROUNDS = 7
+GOAL_S = 5.0
 
 
 def make_files(rows: int, rows_a_file: int) -> list[tuple[str, bytes]]:
@@ -29,27 +27,39 @@ def make_files(rows: int, rows_a_file: int) -> list[tuple[str, bytes]]:
     ]
 
 
-def timed(work: Callable[[], T]) -> tuple[T, float]:
-    """Return what the work gives, and its seconds."""
-    began = time.perf_counter()
-    return work(), time.perf_counter() - began
-
-
 def main() -> None:
-    """Print seconds and rows a second for both sizes of files."""
+    """Record the seconds for both sizes of files."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     schema()  # imports pandera
     for rows_a_file in (10, 300):
         files = make_files(rows, rows_a_file)
         sizes = {name: (640, 480) for name, _ in files}
-        faults: list[Finding | FindingBatch] = []
-        table, reading = timed(partial(read_labels, files, LabelSpec(class_count=10), faults.extend))
-        findings, checking = timed(partial(label_findings, table, sizes, 640))
-        both = reading + checking
-        print(f"{rows} rows in {len(files)} files, {len(faults) + len(findings)} findings or batches of them")
-        print(f"  read and parse   {reading:6.2f} s {rows / reading:12,.0f} rows/s")
-        print(f"  rules            {checking:6.2f} s {rows / checking:12,.0f} rows/s")
-        print(f"  together         {both:6.2f} s {rows / both:12,.0f} rows/s")
+        table = read_labels(files, LabelSpec(class_count=10), lambda _: None)
+
+        def read(files: list[tuple[str, bytes]] = files) -> None:
+            read_labels(files, LabelSpec(class_count=10), lambda _: None)
+
+        def check(table: LabelTable = table, sizes: dict[str, tuple[int, int]] = sizes) -> None:
+            label_findings(table, sizes, 640)
+
+        taken = take_turns({"read": read, "check": check, "yardstick": work_a_yardstick}, ROUNDS, processor_s)
+        together = [a + b for a, b in zip(taken["read"], taken["check"], strict=True)]
+        place = f"{rows:,} rows in {len(files):,} files"
+        for what, seconds, goal in (
+            ("read and parse, with pandera's schema", taken["read"], None),
+            ("all rules", taken["check"], None),
+            ("together", together, GOAL_S),
+        ):
+            record(
+                Measure(
+                    name=f"{place}: {what}",
+                    unit="s",
+                    better="less",
+                    ours=seconds,
+                    yardstick=taken["yardstick"],
+                    goal=goal,
+                )
+            )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ stand-in for Triton's module in the place of the server between the two. They ta
 order that is drawn anew for each turn, so that all meet the same machine.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from infra.publish_predict import SOURCE
 from infra.stack_settings import ROOT, StackSettings
 from tasks.export.exporter import write_graph
 from tests.benchmarks import scenes
+from tests.benchmarks.results import Measure, record
 
 SIDE = 640
 SIZES = ((640, 480), (1920, 1080), (4000, 3000))
@@ -91,7 +93,7 @@ for size in sorted(Path(photos).iterdir()):
             "size": size.name.partition("-")[2], "log": name,
             "median_ms": 1000 * statistics.median(wall[name]),
             "ratio": statistics.median(ratios[name]),
-            "work": work[name] / work["off"],
+            "work_ms": 1000 * work[name] / turns,
         }))
 for name, log in logs.items():
     if log is not None:
@@ -107,7 +109,7 @@ print(json.dumps({"off_ns": (time.perf_counter() - began) * 1000}))
 
 
 def main() -> None:
-    """Print a line for each size and log."""
+    """Record what a request takes, for each size and log."""
     settings = StackSettings()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -119,7 +121,24 @@ def main() -> None:
                 (photos / f"{index}.jpg").write_bytes(jpeg)
         command = [str(settings.triton_venv / "bin" / "python"), "-c", PREDICT]
         command += [str(SOURCE), str(graph), str(folder / "photos"), str(SIDE), str(TURNS)]
-        done = subprocess.run(command, cwd=ROOT, check=False)
+        done = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    without = {each["size"]: each for each in found if each.get("log") == "off"}
+    for each in found:
+        if "log" not in each:
+            print(each)
+        elif each["log"] != "off":
+            for kind, unit in (("median_ms", "ms"), ("work_ms", "ms of processor time")):
+                record(
+                    Measure(
+                        name=f"{each['size']}, {each['log']}, in {unit}",
+                        unit=unit,
+                        better="less",
+                        ours=[each[kind]],
+                        beside="no live log",
+                        theirs=[without[each["size"]][kind]],
+                    )
+                )
     sys.exit(done.returncode)
 
 

@@ -3,28 +3,34 @@
 `python -m tests.benchmarks.bench_logs`: 4 files of 20 MB of our JSON lines, and as much of SeaweedFS's.
 """
 
-import functools
 import json
 import logging
 import resource
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
+import psutil
+
 from infra.logs.query import Query
 from infra.logs.reader import read_backwards, read_forwards
 from tasks.log_lines import JsonFormatter
+from tests.benchmarks.results import Measure, processor_s, record, take_turns, work_a_yardstick
 from tests.infra.logs.log_folder import BEGIN, glog, ours
 
 FILE_BYTES = 20_000_000
 FILES = 4
 RUNS = 500
 MB = 1e6
-SOME_LINES, LINE_BYTES = 100_000, 160
+SOME_LINES = 100_000
+WRITTEN = 20_000
+ROUNDS = 7
+GREP = "`grep -F` of a run"
 EVERYTHING = Query()
 
 
@@ -62,24 +68,29 @@ def write_logs(folder: Path, service: str, line: Callable[[int], str]) -> float:
     return FILES * FILE_BYTES / MB
 
 
-def processor_s() -> float:
-    """Return the processor time of this process and of the programs that it has run, in seconds."""
-    usages = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def measure(what: str, mb: float, lines: Callable[[], Iterator[object]]) -> None:
-    """Print how much processor time it takes to read all lines: other work on this machine does not count."""
-    began = processor_s()
-    found = sum(1 for _ in lines())
-    took = processor_s() - began
-    print(f"{what:<58} {took:6.2f} s {mb / took:8.0f} MB/s {found:8,} lines")
-
-
 def grep(folder: Path, text: str) -> Iterator[object]:
     """The lines that `grep` finds."""
     files = map(str, folder.glob("*.log*"))
     yield from subprocess.run(["grep", "-F", text, *files], capture_output=True, check=False).stdout.splitlines()  # noqa: S607
+
+
+def find(folder: Path, query: Query, most: int | None = None) -> Iterator[object]:
+    """The lines that `studio logs` finds."""
+    return islice(read_forwards(folder, query, {}), most)
+
+
+def exhaust(search: Callable[..., Iterable[object]], *arguments: object) -> None:
+    """Have all lines that a search finds."""
+    for _ in search(*arguments):
+        pass
+
+
+def write_lines() -> None:
+    """Format lines as a flow run does."""
+    formatter = JsonFormatter("flow")
+    line = logging.LogRecord("tasks", logging.INFO, "x.py", 1, json.loads(json_line(1))["message"], (), None)
+    for _ in range(WRITTEN):
+        formatter.format(line)
 
 
 def newest(folder: Path, query: Query = EVERYTHING) -> Iterator[object]:
@@ -88,35 +99,42 @@ def newest(folder: Path, query: Query = EVERYTHING) -> Iterator[object]:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Record what each search takes beside `grep`, and what a line costs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         mb = write_logs(folder, "worker", json_line) + write_logs(folder, "object-store", text_line)
         run, lately = run_id(7), BEGIN + timedelta(seconds=3500)
         sum(1 for _ in grep(folder, run))  # the files are in memory from here on
-        measure("grep: a run", mb, functools.partial(grep, folder, run))
-        for what, query in {
+        searches = {
             "a run": Query(runs=[run]),
             "a request that is not there": Query(request="0" * 32),
             "a model and its run": Query(model="circles", about=[run]),
-            "errors": Query(level="error"),
+            "errors, of which there are none": Query(level="error"),
             "a text that is not there": Query(text="no such text"),
             "from a time on, of the last file": Query(since=lately, level="warning"),
-        }.items():
-            measure(f"studio logs: {what}", mb, functools.partial(read_forwards, folder, query))
-        page = functools.partial(newest, folder)
-        some = functools.partial(islice, read_forwards(folder, EVERYTHING), SOME_LINES)
-        measure("studio logs: everything, its first 100,000 lines", SOME_LINES * LINE_BYTES / MB, some)
-        measure("front page: the newest 100", mb, page)
-        measure("front page: the newest 100 of a run", mb, lambda: page(Query(runs=[run])))
-        measure("front page: the newest 100 errors, of none", mb, lambda: page(Query(level="error")))
-    formatter = JsonFormatter("flow")
-    record = logging.LogRecord("tasks", logging.INFO, "x.py", 1, json.loads(json_line(1))["message"], (), None)
-    began = processor_s()
-    for _ in range(20_000):
-        formatter.format(record)
-    print(f"{'a line of ours is written in':<58} {(processor_s() - began) / 0.02:6.1f} us")
-    print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+        }
+        pages = {
+            "the newest 100": EVERYTHING,
+            "the newest 100 of a run": Query(runs=[run]),
+            "the newest 100 errors, of none": Query(level="error"),
+        }
+        ways = {GREP: partial(exhaust, grep, folder, run)}
+        ways |= {f"`studio logs`: {what}": partial(exhaust, find, folder, query) for what, query in searches.items()}
+        ways[f"`studio logs`: the first {SOME_LINES:,} lines of all"] = partial(
+            exhaust, find, folder, EVERYTHING, SOME_LINES
+        )
+        ways |= {f"front page: {what}": partial(exhaust, newest, folder, query) for what, query in pages.items()}
+        before = psutil.Process().memory_info().rss
+        taken = take_turns(ways, ROUNDS, processor_s)
+        more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    for what, seconds in taken.items():
+        if what != GREP:
+            name = f"{mb:.0f} MB, {what}"
+            record(Measure(name=name, unit="s", better="less", ours=seconds, beside=GREP, theirs=taken[GREP]))
+    writing = take_turns({"write": write_lines, "yardstick": work_a_yardstick}, ROUNDS, processor_s)
+    name = f"{WRITTEN:,} lines of ours are written"
+    record(Measure(name=name, unit="s", better="less", ours=writing["write"], yardstick=writing["yardstick"]))
+    record(Measure(name="most memory of all searches", unit="MiB", better="less", ours=[more / 2**20]))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
 """What writing a merge costs beside plain `unzip` of the same archives onto the same disk, in one run.
 
 `python -m tests.benchmarks.bench_merge [IMAGES]`, two archives of 1500 images of 640x480 each if not told otherwise;
-once with stored entries, once with deflated ones. Rounds alternate and take turns at being first, so that all meet the
-same machine; figures are medians. The plan is made before, as a merge is planned long before it is written.
+once with stored entries, once with deflated ones. The plan is made before, as a merge is planned long before it is
+written.
 """
 
 import argparse
 import os
 import shutil
-import statistics
 import subprocess
 import tempfile
-import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +24,9 @@ from tasks.merge.steps import ValidArchive, plan_archives, write_merge
 from tasks.parameters import MergePolicy, ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset
 from tests.benchmarks.archives import write_dataset
+from tests.benchmarks.results import Measure, processor_s, record, take_turns, work_a_yardstick
 
-ROUNDS = 5
+ROUNDS, PLAN_ROUNDS = 7, 3
 GOAL = 0.8
 LARGE = 50_000
 CLASSES = 1000
@@ -59,35 +58,35 @@ def checked(path: Path) -> ValidArchive:
     return ValidArchive(name=path.name, path=path, task=seen.report.statistics.task, images=seen.images)
 
 
-def seconds(work: Callable[[Path], object], folder: Path) -> float:
-    """Time of one call into a fresh folder, with nothing left to be written by an earlier one."""
-    os.sync()
-    began = time.perf_counter()
-    work(folder)
-    taken = time.perf_counter() - began
-    shutil.rmtree(folder)
-    return taken
-
-
 def measure(what: str, archives: Sequence[ValidArchive], folder: Path) -> None:
-    """Print the seconds of both, and how many times as fast as unpacking the merge is."""
-    plan = plan_archives.fn(archives, MergePolicy())
-    runs: list[Callable[[Path], object]] = [
-        lambda place: write_merge.fn(archives, plan, place),
-        lambda place: unpack([archive.path for archive in archives], place),
-    ]
-    taken: list[list[float]] = [[], []]
-    for number in range(ROUNDS):
-        for run in (0, 1) if number % 2 else (1, 0):
-            taken[run].append(seconds(runs[run], folder / "out"))
-    merge, plain = map(statistics.median, taken)
-    ratio = statistics.median(b / a for a, b in zip(*taken, strict=True))
-    name = "unzip -q" if UNZIP else "zipfile.extractall (no unzip here)"
-    print(f"{what:10} merge {merge:6.2f} s, {name} {plain:6.2f} s, speed {ratio:.2f} of it (goal: at least {GOAL})")
+    """Record images a second of both, each into a fresh folder, with nothing left to be written by an earlier one."""
+    plan, paths, out = plan_archives.fn(archives, MergePolicy()), [each.path for each in archives], folder / "out"
+
+    def prepare() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        os.sync()
+
+    ways = {"merge": lambda: write_merge.fn(archives, plan, out), "unpack": lambda: unpack(paths, out)}
+    taken = take_turns(ways, ROUNDS, prepare=prepare)
+    prepare()
+    images = sum(len(each.images) for each in archives)
+    merge, plain = ([images / seconds for seconds in taken[way]] for way in ways)
+    beside = "`unzip -q`" if UNZIP else "zipfile.extractall, as there is no unzip here"
+    record(
+        Measure(
+            name=f"merge of {what} archives, {images:,} JPEGs of 640x480",
+            unit="images/s",
+            better="more",
+            ours=merge,
+            beside=beside,
+            theirs=plain,
+            goal=GOAL,
+        )
+    )
 
 
-def print_plan() -> None:
-    """Print the seconds that two archives of many classes and images take to be planned, without a file."""
+def measure_plan() -> None:
+    """Record the processor time in which two archives of many classes and images are planned, without a file."""
     rng = np.random.default_rng(0)
     sources = []
     for number in range(2):
@@ -106,13 +105,21 @@ def print_plan() -> None:
         sources.append(
             MergeInput(archive=f"{number}.zip", dataset=dataset, images=images, entries=entries, read=lambda _: b"")
         )
-    began = time.perf_counter()
-    plan_merge(sources, MergePolicy())
-    print(f"plan       2 x {LARGE} images, {CLASSES} classes each: {time.perf_counter() - began:.1f} s")
+    ways = {"plan": lambda: plan_merge(sources, MergePolicy()), "yardstick": work_a_yardstick}
+    taken = take_turns(ways, PLAN_ROUNDS, processor_s)
+    record(
+        Measure(
+            name=f"plan of 2 x {LARGE:,} images with {CLASSES:,} classes each",
+            unit="s",
+            better="less",
+            ours=taken["plan"],
+            yardstick=taken["yardstick"],
+        )
+    )
 
 
 def main() -> None:
-    """Print the ratio for stored and for deflated archives."""
+    """Record the ratio for stored and for deflated archives, and the plan."""
     parser = argparse.ArgumentParser(description="What writing a merge costs beside unzip.")
     parser.add_argument("images", type=int, nargs="?", default=1500)
     options = parser.parse_args()
@@ -122,14 +129,13 @@ def main() -> None:
         for path in stored:
             write_dataset(path, options.images)
         archives = [checked(path) for path in stored]
-        print(f"2 archives of {options.images} JPEGs of 640x480, medians of {ROUNDS} rounds")
         measure("stored", archives, folder)
         for path in stored:
             packed = path.with_suffix(".packed")
             deflate(path, packed)
             packed.replace(path)
         measure("deflated", archives, folder)
-    print_plan()
+    measure_plan()
 
 
 if __name__ == "__main__":

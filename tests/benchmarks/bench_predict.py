@@ -24,6 +24,7 @@ from tasks.media.images import decode_image
 from tasks.serving.pre_postprocess import preprocess
 from tasks.serving.served_model import ServedModel
 from tests.benchmarks import scenes
+from tests.benchmarks.results import Measure, record
 from tests.tasks.serving.graphs import publish, serve
 
 ROUNDS = 3
@@ -108,6 +109,18 @@ def compare(python: Path, graph: Path, model: str, precision: str, folder: Path)
             took[clients] += times
     print(f"\n{precision}: OpenVINO in process {statistics.median(alone):.1f} images/s")
     shares = {n: statistics.median(r / a for r, a in zip(rates[n], alone, strict=True)) for n in CLIENTS}
+    for n in CLIENTS:
+        record(
+            Measure(
+                name=f"live predictions, {precision}, clients: {n}",
+                unit="images/s",
+                better="more",
+                ours=rates[n],
+                beside="OpenVINO in process",
+                theirs=alone,
+                goal=GOAL if n == GOAL_CLIENTS else None,
+            )
+        )
     for n in CLIENTS:
         p50, p95, p99 = np.percentile(took[n], [50, 95, 99])
         print(

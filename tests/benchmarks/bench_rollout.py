@@ -23,6 +23,7 @@ from tasks.export.exporter import write_graph
 from tasks.orchestration import deployed_flows
 from tasks.serving import model_control, model_repository
 from tasks.serving.http_client import ServingError
+from tests.benchmarks.results import Measure, record
 from tests.flows.registered import SIZE, make_sample, make_weights, register
 from tests.flows.traffic import Answer, Traffic
 from tests.supervised import process_of
@@ -132,7 +133,6 @@ def test_from_click_to_serving(versions: Path) -> None:  # noqa: ARG001
         part = next((part for part, names in PARTS.items() if step.name.rpartition("-")[0] in names), None)
         if part and step.total_run_time:
             spent[part] += step.total_run_time.total_seconds()
-    print(f"\nfrom click to the end: {seconds:.1f} s")
-    for part, took in spent.items():
-        print(f"  {part:<8} {took:6.1f} s  {took / seconds:4.0%}")
     assert all(took > 0 for took in spent.values()), {step.name for step in steps}
+    for part, took in {"all": seconds, **spent}.items():
+        record(Measure(name=f"from click to serving: {part}", unit="s", better="less", ours=[took]))

@@ -1,9 +1,8 @@
-"""What it costs to look at images for a selection, beside plain prediction; all in one process, turn by turn."""
+"""What it costs to look at images for a selection, beside plain prediction, in processor time of one process."""
 
-import statistics
 import tempfile
-import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,17 @@ from PIL import Image
 from tasks.training.job import PredictionJob
 from tasks.training.trainer.reference import predict_chunks
 from tasks.vision.views import View
+from tests.benchmarks.results import Measure, processor_s, record, take_turns
 from tests.tasks.export.finders import finder
 
 IMAGES = 16
 SIDE = 640
-ROUNDS = 3
+ROUNDS = 7
+PLAIN = "plain prediction"
 
 
 def main() -> None:
-    """Print images/s of each way, and its share of those of plain prediction."""
+    """Record what each way takes, and how many times that of plain prediction."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = []
@@ -39,23 +40,31 @@ def main() -> None:
         )
         embedded = replace(plain, embeddings=(folder / "found.npy",))
         ways = {
-            "plain prediction": plain,
+            PLAIN: plain,
             "with embeddings": embedded,
             "with embeddings, in three views": replace(embedded, views=tuple(View)),
         }
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for number in range(ROUNDS + 1):
-            for way, job in ways.items():
-                for path in job.files(0):
-                    path.unlink(missing_ok=True)
-                began = time.perf_counter()
-                list(predict_chunks(job))
-                if number:  # the first warms up
-                    seconds[way].append(time.perf_counter() - began)
-        first = statistics.median(seconds["plain prediction"])
-        for way, each in seconds.items():
-            median = statistics.median(each)
-            print(f"{way}: {IMAGES / median:.1f} images/s, {first / median:.2f} of plain prediction")
+
+        def predict(job: PredictionJob) -> None:
+            for path in job.files(0):
+                path.unlink(missing_ok=True)
+            list(predict_chunks(job))
+
+        for job in ways.values():
+            predict(job)  # the first warms up
+        taken = take_turns({way: partial(predict, job) for way, job in ways.items()}, ROUNDS, processor_s)
+        for way in ways:
+            if way != PLAIN:
+                record(
+                    Measure(
+                        name=f"{IMAGES} images of 640 px, yolo11n, {way}",
+                        unit="s",
+                        better="less",
+                        ours=taken[way],
+                        beside=PLAIN,
+                        theirs=taken[PLAIN],
+                    )
+                )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from tasks.orchestration.prefect_client import patient_client
 from tasks.serving.served_model import ServedModel
 from tasks.weights.process import stand_back
 from tests.benchmarks import bench_predict, scenes
+from tests.benchmarks.results import Measure, record
 from tests.chaos.steps import processes, set_state, until
 from tests.tasks.serving.graphs import publish, serve
 
@@ -122,18 +123,32 @@ def test_live_predictions_are_protected_from_a_training(
     jpegs = list(islice(scenes.jpegs(640, 480, 16), 16))
     weights = {AS_STARTED: {process: weight_of(process) for process in trainer(training)}}
     weights |= {f"nice {nice}": dict.fromkeys(weights[AS_STARTED], (nice, nice)) for nice in NICE}
-    took = {name: list[float]() for name in ("idle", *weights)}
+    rounds = {name: list[list[float]]() for name in ("idle", *weights)}
     for _ in range(ROUNDS):
         with stopped(training):
-            took["idle"] += bench_predict.live(model.name, jpegs, 1)[1]
+            rounds["idle"].append(bench_predict.live(model.name, jpegs, 1)[1])
         for name, of_processes in weights.items():
             for process, (nice, of_session) in of_processes.items():
                 process.nice(nice)  # a lower one than it has needs root
                 stand_back(os.getsid(process.pid), of_session)
-            took[name] += bench_predict.live(model.name, jpegs, 1)[1]
+            rounds[name].append(bench_predict.live(model.name, jpegs, 1)[1])
+    took = {name: [each for times in own for each in times] for name, own in rounds.items()}
     p95 = {name: float(np.percentile(times, 95)) for name, times in took.items()}
     for name, times in took.items():
         p50, p99 = np.percentile(times, [50, 99])
         ratio = p95[name] / p95["idle"]
         print(f"{name:<10} p50 {p50:4.0f} ms  p95 {p95[name]:4.0f} ms ({ratio:.2f} of idle)  p99 {p99:4.0f} ms")
+    slow = {name: [float(np.percentile(times, 95)) for times in own] for name, own in rounds.items()}
+    for name in weights:
+        record(
+            Measure(
+                name=f"p95 of a live prediction beside a training, {name}",
+                unit="ms",
+                better="less",
+                ours=slow[name],
+                beside="idle machine",
+                theirs=slow["idle"],
+                goal=GOAL if name == AS_STARTED else None,
+            )
+        )
     assert p95[AS_STARTED] <= GOAL * p95["idle"]

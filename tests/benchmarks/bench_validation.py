@@ -1,17 +1,15 @@
 """What the whole check of an archive costs beside bare decoding and beside its peers, in one run; and its memory.
 
 `python -m tests.benchmarks.bench_validation [IMAGES] [--large]`, 3000 images of 640x480 if not told otherwise. Threads
-are the check's own number everywhere, the peers take what they take by default. Rounds alternate, so that all meet the
-same machine; figures are medians. CleanVision takes a minute and runs once.
+are the check's own number everywhere, the peers take what they take by default. CleanVision takes a minute and runs
+once, and so does the check of 50,000 images.
 """
 
 import argparse
 import multiprocessing
 import os
-import statistics
 import subprocess
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -24,16 +22,18 @@ from tasks.parameters import ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset
 from tests.benchmarks.archives import write_dataset
 from tests.benchmarks.peers import cleanvision_python, seconds_of
+from tests.benchmarks.results import Measure, record, take_turns
 
-ROUNDS = 5
+ROUNDS, MEMORY_ROUNDS = 7, 3
 THREADS = min(8, os.cpu_count() or 1)
 CHECK, DECODE, GREY, SCAN, CLEANVISION = (
-    "this check, everything on",
-    "bare cv2.imdecode, colour",
-    "bare cv2.imdecode, grey",
+    "check of images",
+    "bare `cv2.imdecode` in colour",
+    "bare `cv2.imdecode` in grey",
     "Ultralytics' label scan (headers only)",
     "CleanVision, default issues",
 )
+GOALS = {DECODE: 0.8, CLEANVISION: 10.0}
 LARGE = 50_000
 
 
@@ -56,23 +56,30 @@ def check(path: Path) -> None:
     inspect_dataset(path, path.name, "", ValidationPolicy.model_validate({}))
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Time of one call."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def measure(path: Path, folder: Path) -> dict[str, list[float]]:
-    """Return the seconds of each round of everything that is installed here."""
-    runs: dict[str, Callable[[], float]] = {
-        DECODE: lambda: seconds(lambda: decode_all(path, cv2.IMREAD_COLOR)),
-        CHECK: lambda: seconds(lambda: check(path)),
-        GREY: lambda: seconds(lambda: decode_all(path, cv2.IMREAD_GRAYSCALE)),
-        SCAN: lambda: seconds_of("label_scan", folder),
+def measure(path: Path, folder: Path, images: int) -> None:
+    """Record images a second of the check beside everything that is installed here."""
+    scans: list[float] = []
+    runs: dict[str, Callable[[], object]] = {
+        DECODE: lambda: decode_all(path, cv2.IMREAD_COLOR),
+        CHECK: lambda: check(path),
+        GREY: lambda: decode_all(path, cv2.IMREAD_GRAYSCALE),
+        SCAN: lambda: scans.append(seconds_of("label_scan", folder)),  # without its start
     }
-    rounds = [{name: run() for name, run in runs.items()} for _ in range(ROUNDS)]
-    return {name: [taken[name] for taken in rounds] for name in runs}
+    taken = take_turns(runs, ROUNDS) | {SCAN: scans}
+    taken[CLEANVISION] = measure_cleanvision(folder)
+    for beside, rounds in taken.items():
+        if rounds and beside != CHECK:
+            record(
+                Measure(
+                    name=f"{images:,} JPEGs of 640x480, {THREADS} threads, beside {beside}",
+                    unit="images/s",
+                    better="more",
+                    ours=[images / seconds for seconds in taken[CHECK][-len(rounds) :]],
+                    beside=beside,
+                    theirs=[images / seconds for seconds in rounds],
+                    goal=GOALS.get(beside),
+                )
+            )
 
 
 def measure_cleanvision(folder: Path) -> list[float]:
@@ -84,20 +91,6 @@ def measure_cleanvision(folder: Path) -> list[float]:
         return []
 
 
-def print_speed(taken: dict[str, list[float]], images: int) -> None:
-    """One line each, and the goals beside the two ratios they are about."""
-    print(f"\n{images} JPEGs of 640x480, {THREADS} threads, medians of {ROUNDS} rounds")
-    print(f"{'':40}{'images/s':>10}{'seconds':>9}{'check / it':>12}")
-    for name, rounds in taken.items():
-        ratio = statistics.median(a / b for a, b in zip(taken[CHECK], rounds * ROUNDS, strict=False))
-        took = statistics.median(rounds)
-        print(f"{name:40}{images / took:10.0f}{took:9.2f}{ratio:12.2f}")
-        if name == DECODE:
-            print(f"  goal: check / decode at most 1.25: {ratio:.2f}")
-        elif name == CLEANVISION:
-            print(f"  goal: CleanVision / check at least 10: {1 / ratio:.1f}")
-
-
 def peak_mib() -> float:
     """Return the most memory that this process ever held.
 
@@ -107,21 +100,24 @@ def peak_mib() -> float:
     return int(fields["VmHWM"].split()[0]) / 1024
 
 
-def check_alone(path: Path | None) -> tuple[float, float]:
-    """Return seconds and peak memory of one check, or of none; run in a fresh process."""
-    taken = seconds(lambda: check(path)) if path else 0.0
-    return taken, peak_mib()
+def check_alone(path: Path | None) -> float:
+    """Return the peak memory of one check, or of none; run in a fresh process."""
+    if path:
+        check(path)
+    return peak_mib()
 
 
-def print_peak(what: str, path: Path | None) -> None:
-    """Measure in a process of its own, and say it on one line."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        taken, memory = pool.submit(check_alone, path).result()
-    print(f"{what:40}{taken:10.1f} s{memory:8.0f} MiB at most", flush=True)
+def measure_peak(what: str, path: Path | None, rounds: int = MEMORY_ROUNDS) -> None:
+    """Record the memory, each time in a process of its own."""
+    peaks = []
+    for _ in range(rounds):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peaks.append(pool.submit(check_alone, path).result())
+    record(Measure(name=f"most memory, {what}", unit="MiB", better="less", ours=peaks))
 
 
 def main() -> None:
-    """Print speed, then memory."""
+    """Record speed, then memory."""
     parser = argparse.ArgumentParser(description="What the check of an archive costs beside its peers.")
     parser.add_argument("images", type=int, nargs="?", default=3000)
     parser.add_argument("--large", action="store_true", help=f"check {LARGE} small images too")
@@ -132,17 +128,13 @@ def main() -> None:
         write_dataset(few, max(options.images // 10, 10))
         with zipfile.ZipFile(path) as archive:
             archive.extractall(folder)
-        taken = measure(path, Path(folder))
-        if once := measure_cleanvision(Path(folder)):
-            taken[CLEANVISION] = once
-        print_speed(taken, options.images)
-        print("\nmemory")
-        print_peak("imports alone", None)
-        print_peak("a tenth of the images", few)
-        print_peak(f"{options.images} images", path)
+        measure(path, Path(folder), options.images)
+        measure_peak("imports alone", None)
+        measure_peak(f"{options.images // 10:,} images", few)
+        measure_peak(f"{options.images:,} images", path)
         if options.large:
             write_dataset(path, LARGE, 160, 120)
-            print_peak(f"{LARGE} images of 160x120", path)
+            measure_peak(f"{LARGE:,} images of 160x120 with {10 * LARGE:,} labels", path, rounds=1)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from tasks.validation.dataset_check import Inspection, inspect_dataset
 from tests.benchmarks.archives import layouts, zipped
 from tests.benchmarks.bench_validation import peak_mib
 from tests.benchmarks.mutants import mutant
+from tests.benchmarks.results import Measure, record
 
 LIMIT_S = 10.0
 # The largest picture that the check decodes takes 0.6 GB.
@@ -234,9 +235,13 @@ def main() -> None:
     slowest = max(outcomes, key=lambda outcome: outcome.seconds)
     print("verdicts:", ", ".join(f"{verdict} {count}" for verdict, count in verdicts.most_common()))
     print(f"{len(seen)} of {len(Code)} codes:", ", ".join(f"{code} {count}" for code, count in seen.most_common()))
-    print(f"slowest: mutant {slowest.index} with {slowest.seconds:.2f} s")
-    most = max(outcome.peak_mib for outcome in outcomes)
-    print(f"memory: {outcomes[0].peak_mib:.0f} MiB after the first mutant, {most:.0f} MiB at most")
+    print(f"slowest: mutant {slowest.index}; {outcomes[0].peak_mib:.0f} MiB after the first mutant")
+    of = f"{options.count:,} damaged archives"
+    for what, unit, most, limit in (
+        ("the slowest check", "s", slowest.seconds, LIMIT_S),
+        ("most memory", "MiB", max(outcome.peak_mib for outcome in outcomes), LIMIT_MIB),
+    ):
+        record(Measure(name=f"{of}: {what}", unit=unit, better="less", ours=[most], goal=limit))
     sys.exit(1 if failures else 0)
 
 

@@ -13,6 +13,7 @@ import torch
 
 from infra import supervisord
 from infra.stack_settings import StackSettings
+from tests.benchmarks.results import Measure, busy_s
 
 CORES = os.cpu_count() or 1
 GPU = torch.cuda.is_available()
@@ -63,12 +64,12 @@ class Meter:
 
     def __call__(self, work: Work) -> Measured:
         """Do it once."""
-        busy, spent, began = _busy(), self._spent(), time.perf_counter()
+        busy, spent, began = busy_s(), self._spent(), time.perf_counter()
         done = work()
         seconds = time.perf_counter() - began
         now = self._spent()
         used = {group: now[group] - spent[group] for group in now}
-        foreign = (_busy() - busy - sum(used.values())) / (seconds * CORES)
+        foreign = (busy_s() - busy - sum(used.values())) / (seconds * CORES)
         return Measured(done.pictures, (done.ended or began + seconds) - began, used, max(foreign, 0.0), done.work_rate)
 
     def _spent(self) -> dict[str, float]:
@@ -86,11 +87,6 @@ def _seconds(process: psutil.Process) -> float:
     except psutil.Error:
         return 0.0
     return times.user + times.system
-
-
-def _busy() -> float:
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 @dataclass(frozen=True)
@@ -195,6 +191,34 @@ class Row:
         if self.judged >= self.goal:
             return "met"
         return "out of reach" if self.goal > self.limit and not GPU else "MISSED"
+
+    def measures(self) -> list[Measure]:
+        """Pictures a second, and what a picture costs in processor time, as a run of all benches keeps them."""
+        name, groups = f"{self.what}, beside {self.against}", ("client", "triton", "store", "rest")
+        rates = [[each.rate for each in side.rounds] for side in (self.ours, self.theirs)]
+        costs = [
+            [1000 * sum(each.spent.get(group, 0.0) for group in groups) / each.pictures for each in side.rounds]
+            for side in (self.ours, self.theirs)
+        ]
+        return [
+            Measure(
+                name=name,
+                unit="images/s",
+                better="more",
+                ours=rates[0],
+                beside=self.against,
+                theirs=rates[1],
+                goal=self.goal,
+            ),
+            Measure(
+                name=f"{name}, processor time",
+                unit="ms an image",
+                better="less",
+                ours=costs[0],
+                beside=self.against,
+                theirs=costs[1],
+            ),
+        ]
 
     def cells(self) -> Cells:
         ours, theirs = self.ours, self.theirs

@@ -56,7 +56,8 @@ def test_a_loop_whose_base_model_is_not_there_labels_nothing(unserved: str) -> N
     assert "found 'absent.pt', which is none of them" in str(refused(unserved, base_model="absent.pt").message)
 
 
-@pytest.mark.parametrize("invalid", ["reviewed", pytest.param("gold", marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("invalid", ["reviewed", "gold"])
 def test_a_loop_with_an_invalid_archive_labels_nothing(unserved: str, tmp_path: Path, invalid: str) -> None:
     """Also if it is what people have reviewed in an earlier loop, or only measured on."""
     loops.store_archive(unserved, tmp_path)

@@ -21,7 +21,7 @@ from tasks.vision.geometry import Floats, Letterbox, Rgb, box_iou_matrix
 from tests.benchmarks import scenes
 from tests.tasks.export.finders import finder
 
-pytestmark = pytest.mark.usefixtures("stack")
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("stack")]
 
 SIZE = 640
 CONFIDENCE, IOU = 0.25, 0.7

@@ -155,6 +155,7 @@ def test_the_process_of_a_run_says_which_flow_run_and_stack_it_is_of(stack: Stac
     assert process.environ()[supervisord.STACK_ENV_VAR] == str(stack.state_dir)  # by which `make down` finds it
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("stack")
 def test_a_run_ends_and_the_next_begins_though_what_runs_are_forked_from_is_killed() -> None:
     run, process = a_run_with_a_process()

@@ -247,7 +247,7 @@ def test_an_archive_is_uploaded_checked_listed_exported_and_imported(
     (entry,) = json.loads(studio("datasets", "--search", f"sources/{coco.stem}", "--json").stdout)["entries"]
     assert (entry["name"], entry["verdict"]) == (f"sources/{coco.name}", "unchecked")
 
-    again = studio("import", str(coco), f"again-{coco.name}", "--json")  # the source is there already
+    again = studio("import", str(coco), f"again-{coco.name}", "--no-wait")  # the source is there already
     assert again.returncode == 0, again.stderr
     absent = studio("import", "no-such.zip")
     assert (absent.returncode, "found neither under 'no-such.zip'" in absent.stderr) == (1, True)
