@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal, cast
 
@@ -19,6 +20,7 @@ from av.video.stream import VideoStream
 
 from tasks.media.errors import MediaError
 from tasks.media.formats import AUDIO_CODECS, CONTAINERS, VIDEO_CODECS
+from tasks.media.frame_skipping import PacketChoice, choose_packets
 from tasks.media.images import MAX_PIXELS
 from tasks.media.malloc import trim_heap
 from tasks.media.truncation import count_missing_bytes
@@ -76,24 +78,45 @@ class _Clock:
         return now
 
 
+class _UnexpectedFrame(Exception):  # noqa: N818 - nothing is wrong: all is decoded then
+    """A decoder gives other frames than the packets promise."""
+
+
 def decode_frames(path: Path, step: int = 1) -> Iterator[tuple[int, float, VideoFrame]]:
     """Yield (index from 0, ms since the first frame, decoded frame) of frames 0, `step`, 2 `step` ... of a video.
 
-    Times are the stream's, also if the frame rate varies. Damaged packets are skipped. `to_upright_rgb` converts a
-    frame, in any thread.
+    Times are the stream's, also if the frame rate varies. Damaged packets are skipped; frames that nobody needs are not
+    decoded where that changes nothing, so their damage is not seen. `to_upright_rgb` converts a frame, in any thread.
 
     Raises:
         MediaError: After the last good frame: packets are damaged, or the file is cut off. At once: it is no video.
     """
+    done = -1
+    choice = _choose(path, step)
+    try:
+        for index, timestamp_ms, frame in _every_nth(path, step, choice):
+            done = index
+            yield index, timestamp_ms, frame
+    except _UnexpectedFrame:
+        yield from (each for each in _every_nth(path, step) if each[0] > done)
+
+
+def _every_nth(path: Path, step: int, choice: PacketChoice | None = None) -> Iterator[tuple[int, float, VideoFrame]]:
     faults = DecodeErrors()
     index = -1
     last = None
     with open_media(path) as container:
         stream = _video_stream(container)
         promised_s = _promised_seconds(stream)
+        base = stream.time_base or Fraction(0)
         clock = _Clock(step_ms=1000 / float(stream.average_rate or _FALLBACK_RATE))
         pixels = 0
-        for index, last in enumerate(_decoded(container, stream, faults)):
+        frames = _chosen(container, stream, choice) if choice else enumerate(_decoded(container, stream, faults))
+        before = -1
+        for index, last in frames:
+            for time in choice.times[before + 1 : index].tolist() if choice else ():
+                clock.tick(float(time) * base.numerator / base.denominator)
+            before = index
             timestamp_ms = clock.tick(_seconds(container, last))
             if index % step == 0:
                 yield index, timestamp_ms, last
@@ -238,6 +261,35 @@ def _decoded(container: InputContainer, stream: VideoStream, faults: DecodeError
             if isinstance(frame, VideoFrame):
                 faults.in_a_row = 0
                 yield frame
+
+
+def _choose(path: Path, step: int) -> PacketChoice | None:
+    if step == 1:
+        return None
+    with open_media(path) as container:
+        stream = _video_stream(container)
+        if _is_avi(container) or count_missing_bytes(path):
+            return None
+        return choose_packets(container.demux(stream), stream, step)
+
+
+def _chosen(container: InputContainer, stream: VideoStream, choice: PacketChoice) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode the chosen packets; raise _UnexpectedFrame unless exactly their frames come."""
+    expected = map(int, choice.frames)
+    wanted = map(bool, choice.decoded)
+    try:
+        for packet in container.demux(stream):
+            if packet.size and not next(wanted, True):
+                continue
+            for frame in packet.decode():
+                index = next(expected, None)
+                if index is None or frame.pts != choice.times[index] or frame.interlaced_frame:
+                    raise _UnexpectedFrame
+                yield index, frame
+    except (av.FFmpegError, LookupError) as error:
+        raise _UnexpectedFrame from error
+    if next(expected, None) is not None:
+        raise _UnexpectedFrame
 
 
 def _not_rgb(frame: VideoFrame, why: str) -> str:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 
 from tasks.media.audio_mux import has_audio, mux_audio
@@ -139,7 +139,6 @@ class _Encoder:
     def __init__(self, path: Path, width: int, height: int, *, faststart: bool) -> None:
         options = {"movflags": "+faststart"} if faststart else {}
         self._size = width, height
-        self._reformatter = VideoReformatter()
         self._last_tick = -1
         # Each packet waits for the next, which says how long it is shown.
         self._held: Packet[VideoStream] | None = None
@@ -152,18 +151,14 @@ class _Encoder:
         context.time_base = Fraction(1, _TICKS_PER_S)
         # Without tags, a browser guesses the matrix by the height of the frame.
         context.color_range = ColorRange.MPEG
-        context.colorspace = Colorspace.ITU709
+        context.colorspace = Colorspace.ITU601
         context.color_primaries = ColorPrimaries.BT709
         context.color_trc = ColorTrc.BT709
 
     def append(self, image: Rgb, timestamp_ms: float) -> None:
-        frame = self._reformatter.reformat(
-            VideoFrame.from_numpy_buffer(self._sized(image), format="rgb24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,
-        )
+        # OpenCV, which knows the matrix of BT.601 alone, takes 0.8 ms for a frame of 1080p; FFmpeg takes 5.
+        planes = np.asarray(cv2.cvtColor(self._sized(image), cv2.COLOR_RGB2YUV_I420), np.uint8)
+        frame = VideoFrame.from_ndarray(planes, format="yuv420p")
         # Times closer than a tick would make two frames one.
         self._last_tick = max(round(timestamp_ms * _TICKS_PER_MS), self._last_tick + 1)
         frame.pts = self._last_tick

@@ -3,8 +3,8 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,6 +71,29 @@ class Meter:
         used = {group: now[group] - spent[group] for group in now}
         foreign = (busy_s() - busy - sum(used.values())) / (seconds * CORES)
         return Measured(done.pictures, (done.ended or began + seconds) - began, used, max(foreign, 0.0), done.work_rate)
+
+    @contextmanager
+    def own_cores(self) -> Iterator[None]:
+        """In the block Triton has one half of the cores, and everything else the other."""
+        cores = sorted(os.sched_getaffinity(0))
+        half = len(cores) // 2
+        before = {thread: os.sched_getaffinity(thread) for _, thread in self._threads()}
+        try:
+            for name, thread in self._threads():
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread, cores[:half] if GROUPS.get(name) == "triton" else cores[half:])
+            yield
+        finally:
+            for _, thread in self._threads():
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread, before.get(thread, cores))
+
+    def _threads(self) -> Iterator[tuple[str, int]]:
+        """The threads of this process and of the services, with the name of the service."""
+        for name, service in [("", psutil.Process()), *self._services.items()]:
+            with suppress(psutil.Error):
+                for process in [service, *service.children(recursive=True)]:
+                    yield from ((name, thread.id) for thread in process.threads())
 
     def _spent(self) -> dict[str, float]:
         spent = {"client": _seconds(psutil.Process()), **dict.fromkeys(["triton", "store", "rest"], 0.0)}

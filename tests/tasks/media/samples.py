@@ -48,8 +48,12 @@ def film(
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
     options: dict[str, str] | None = None,
+    moving: bool = False,
 ) -> Path:
-    """Write a noisy video (H.264 with B-frames) with the given times, independent of the writer under test."""
+    """Write a noisy video (H.264 with B-frames) with the given times, independent of the writer under test.
+
+    Every frame is another one, or the noise of the first `moving` on, which codecs predict from other frames.
+    """
     before = os.sched_getscheduler(0)
     faststart = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=faststart) as container:
@@ -62,8 +66,9 @@ def film(
         if rotation:
             stream.set_display_rotation(rotation)
         rng = np.random.default_rng(0)
+        noise = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
         for time_ms in times_ms:
-            noise = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
+            noise = np.roll(noise, 1, 1) if moving else rng.integers(0, 256, noise.shape, np.uint8)
             noise[: size[1] // 2, : size[0] // 2] = (220, 20, 20)
             frame = av.VideoFrame.from_ndarray(noise, format="rgb24").reformat(format=pix_fmt)
             frame.pts, frame.time_base = round(time_ms / 1000 / base), base

@@ -90,13 +90,13 @@ def test_a_written_video_plays_in_browsers(tmp_path: Path) -> None:
 
 
 def seen_in_a_browser(frame: av.VideoFrame) -> Rgb:
-    """Return the RGB [48, 64, 3] that the upper left of a yuv420p frame is by its tags and the equations of BT.709."""
+    """Return the RGB [48, 64, 3] that the upper left of a yuv420p frame is by its tags and the equations of BT.601."""
     height, width = 48, 64
     luma, blue, red = (np.asarray(plane).reshape(-1, plane.line_size).astype(float) for plane in frame.planes)
     luma = (luma[:height, :width] - 16) / 219
     blue, red = (np.kron(c[: height // 2, : width // 2] - 128, np.ones((2, 2))) / 224 for c in (blue, red))
-    green = luma - 0.187324 * blue - 0.468124 * red
-    return np.clip(np.rint(np.stack([luma + 1.5748 * red, green, luma + 1.8556 * blue], 2) * 255), 0, 255).astype(
+    green = luma - 0.344136 * blue - 0.714136 * red
+    return np.clip(np.rint(np.stack([luma + 1.402 * red, green, luma + 1.772 * blue], 2) * 255), 0, 255).astype(
         np.uint8
     )
 
@@ -122,10 +122,10 @@ def test_a_browser_shows_the_colours_that_went_in(tmp_path: Path, size: tuple[in
             writer.write(np.full((size[1], size[0], 3), colour, np.uint8), index * 40.0)
     with av.open(str(path)) as container:
         for frame, colour in zip(container.decode(video=0), colours, strict=True):
-            assert (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc) == (1, 1, 1, 1)
+            assert (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc) == (5, 1, 1, 1)
             assert np.abs(seen_in_a_browser(frame).astype(int) - colour).max() <= 3
     data = path.read_bytes()
-    assert data[data.index(b"colr") + 4 :][:11] == b"nclx\0\1\0\1\0\1\0"
+    assert data[data.index(b"colr") + 4 :][:11] == b"nclx\0\1\0\1\0\5\0"
 
 
 def test_frames_of_another_size_and_equal_times_are_taken(tmp_path: Path) -> None:
