@@ -9,7 +9,7 @@ from prefect.logging import disable_run_logger
 
 from tasks.merge import steps as merge_steps
 from tasks.merge.manifest import read_manifest
-from tasks.merge.yolo_writer import label_path, list_images
+from tasks.merge.written_files import label_path, list_images
 from tasks.parameters import TrainingParams
 from tasks.training import steps as training_steps
 from tasks.training.job import EvaluationTarget
