@@ -2,6 +2,7 @@
 
 import os
 import platform
+from importlib import metadata
 from importlib.util import find_spec
 
 from tests.gpu_proof.setup import Outcome, Setup
@@ -10,7 +11,6 @@ from tests.gpu_proof.setup import Outcome, Setup
 def describe(_: Setup) -> Outcome:
     """Card, driver, CUDA and versions."""
     import torch
-    import torchvision
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     left = {
@@ -19,9 +19,9 @@ def describe(_: Setup) -> Outcome:
         "memory": f"{torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB" if gpus else "none",
         "driver": _driver() if gpus else "none",
         "CUDA": torch.version.cuda or "none",
-        "cuDNN": str(torch.backends.cudnn.version()),
+        "cuDNN": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": metadata.version("torchvision"),
         "Python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)),
         "ONNX Runtime": _onnxruntime(),

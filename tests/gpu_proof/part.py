@@ -40,9 +40,9 @@ def main(name: str) -> int:
         return SKIPPED
     except ProofError as wrong:
         reason.write_text(str(wrong), encoding="utf-8")
-        return 1
+        outcome = Outcome(sentence=str(wrong), figures=wrong.figures)
     (setup.folder / f"{name}.json").write_text(outcome.to_json(), encoding="utf-8")
-    return 0
+    return int(reason.exists())
 
 
 if __name__ == "__main__":

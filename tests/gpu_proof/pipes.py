@@ -209,10 +209,10 @@ def _write_rows(path: Path, model: ServedModel, found: Iterable[Detections]) -> 
                 rows += len(detections)
         return rows
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+        table = csv.writer(file)
         for detections in found:
             values = zip(detections.class_id, detections.confidence, detections.xyxy, strict=True)
-            writer.writerows((detections.source, number, score, *box) for number, score, box in values)
+            table.writerows((detections.source, number, score, *box) for number, score, box in values)
             rows += len(detections)
     return rows
 
@@ -226,10 +226,10 @@ def _read(path: Path) -> Iterator[Rgb]:
         return
     film = cv2.VideoCapture(str(path))
     while True:
-        is_read, frame = film.read()
+        is_read, pixels = film.read()
         if not is_read:
             return
-        yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+        yield np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _writer(path: Path) -> AbstractContextManager[Callable[[Rgb, float], None]]:
@@ -248,5 +248,9 @@ def _write_h264(path: Path) -> Iterator[Callable[[Rgb, float], None]]:
 def _write_mpeg4(path: Path) -> Iterator[Callable[[Rgb, float], None]]:
     film = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, FILM)
     require(film.isOpened(), "expected OpenCV to encode MPEG-4, found no such encoder")
-    yield lambda frame, _: film.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+    def write(frame: Rgb, _: float) -> None:
+        film.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+    yield write
     film.release()

@@ -24,7 +24,7 @@ from tests.gpu_proof.setup import Figure, Outcome, ProofError, Setup, require
 from tests.tasks.export.finders import finder
 
 USEFUL_MAP50 = 0.3
-FINDER_BIAS = -9.0  # finds some tens of things in a picture
+FINDER_BIAS = -18.0  # finds some things in a picture; with more, scores near 1 are equal, and NMS may choose either
 WARM_UP = 3
 
 
@@ -92,13 +92,13 @@ def served(setup: Setup) -> Outcome:
         lines.append(f"{name}: {report.agreement:.1%} of {seen} as those of the weights")
         refused += [f"{name}: {reason}" for reason in report.reasons]
     if refused:
-        raise ProofError("; ".join([*refused, *lines]))
+        raise ProofError("; ".join([*refused, *lines]), figures)
     return Outcome(sentence="; ".join(lines), figures=figures)
 
 
 def _exported(setup: Setup) -> tuple[Path, Path]:
-    left = setup.result("export").get("left")
-    require(left is not None, "expected a graph, found none: the export failed")
+    left = setup.result("export").get("left", {})
+    require(bool(left), "expected a graph, found none: the export failed")
     return Path(left["weights"]), Path(left["graph"])
 
 
@@ -134,7 +134,7 @@ def model(setup: Setup) -> Outcome:
     weights, _ = _exported(setup)
     device = torch.device("cuda" if setup.is_gpu else "cpu")
     figures = []
-    for dtype in (torch.float32, torch.float16 if setup.is_gpu else torch.bfloat16):
+    for dtype in (torch.float32, torch.float16) if setup.is_gpu else (torch.float32,):
         network = bare_model(weights, device, dtype)
         for order in (torch.channels_last, torch.contiguous_format):
             network = network.to(memory_format=order)
@@ -152,7 +152,7 @@ def model(setup: Setup) -> Outcome:
 
 def model_alone(batch: int, *, f16: bool) -> str:
     """The name of a figure of `model`."""
-    return f"the network alone, {'16 bits' if f16 else 'f32'}, {batch} together"
+    return f"the network alone, {'f16' if f16 else 'f32'}, {batch} together"
 
 
 def _forward(network: Any, pixels: torch.Tensor) -> Callable[[], None]:

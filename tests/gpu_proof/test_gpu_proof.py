@@ -13,6 +13,7 @@ from tests.gpu_proof.part import PARTS
 from tests.gpu_proof.setup import CPU, Setup
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.timeout(driver.PATIENCE * driver.WHOLE_S + 60)
 # What neither an image with PyTorch has nor the proof carries.
 ABSENT = (
     *("prefect", "mlflow", "pandas", "pyarrow", "polars", "matplotlib"),

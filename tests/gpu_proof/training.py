@@ -70,11 +70,11 @@ def resume(setup: Setup) -> Outcome:
         return Outcome(sentence=f"killed in epoch {half + 1}, went on after epoch {restored[0]} of {model.epochs}")
     before = _largest_difference(disk.reported[:half], straight[:half])
     require(setup.is_gpu or before == 0, f"expected the same epochs until the kill, found a difference of {before:g}")
-    lost = straight[-1][_MAP] - disk.reported[-1].metrics[_MAP]
+    change = disk.reported[-1].metrics[_MAP] - straight[-1][_MAP]
     sentence = (
         f"killed in epoch {half + 1}, went on after epoch {restored[0]} of {model.epochs}, each once; until the kill "
-        f"metrics differ by at most {before:.2g} from those of the training that nobody killed, at the end mAP50-95 is "
-        f"{abs(lost):.3f} {'lower' if lost > 0 else 'higher'}"
+        f"metrics differ by at most {before:.2g} from those of the training that nobody killed, at the end mAP50-95 by "
+        f"{change:+.3f}"
     )
     return Outcome(sentence=sentence)
 

@@ -23,4 +23,4 @@ if "LOCAL_RANK" in os.environ:  # a process that torch's launcher has started
         return done
 
     distributed.is_nccl_available = lambda: False
-    distributed.reduce = reduce_average
+    distributed.reduce = reduce_average  # type: ignore[assignment]

@@ -24,6 +24,7 @@ from infra import demo_data
 from tasks.merge.written_files import list_images
 from tasks.parameters import TrainingOverrides, TrainingParams
 from tasks.training import steps as training_steps
+from tasks.training.attempts import TrainingError
 from tasks.training.base_models import BaseModelError
 from tasks.training.events import EpochResult, TrainedModel
 from tasks.training.job import EvaluationTarget, Failure, TrainingJob, from_json_line, to_json_line
@@ -251,7 +252,7 @@ def test_what_cannot_be_trained_from_is_reported(
     (tmp_path / "torn.pt").write_bytes(b"no pickle")
     wanted = replace(job(data, tmp_path / "job", imgsz=96), task=task)
     wanted = replace(wanted, model=model if model.endswith(".yaml") else str(tmp_path / model))
-    with pytest.raises(training_steps.TrainingError, match=expected):
+    with pytest.raises(TrainingError, match=expected):
         training_steps.train.fn(wanted, Disk(tmp_path), [])
 
 
