@@ -9,7 +9,7 @@ STUDIO := $(BIN)/studio
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up worker down status check upload import export register label select review loop monitor datasets models lineage diff logs backup backups restore upgrade rotate-keys test-fast test bench bench-compare proof chaos docs lint lock
+.PHONY: help setup demo up worker down status check upload import export register label select review loop monitor datasets models lineage diff logs backup backups restore upgrade rotate-keys test-fast test bench bench-compare proof chaos gpu-proof gpu-wheels docs lint lock
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -148,6 +148,13 @@ proof: setup ## the tests of minutes: what is killed, lost or attacked, every ta
 
 chaos: setup ## each flow while each part of the stack is killed, a line a case
 	@set -o pipefail; $(PY) pytest -m heavy -q -s tests/chaos/test_matrix.py tests/chaos/test_loop.py tests/chaos/test_full_disk.py tests/chaos/test_restore.py tests/chaos/test_outages.py tests/chaos/test_cut_off.py tests/chaos/test_clocks.py | grep --line-buffered -E '^[a-z]+ \| |passed|failed|Error'
+
+# Not after `setup`: a machine with a GPU may have no network, and nothing but Python, PyTorch and this checkout.
+gpu-proof: ## training, export and serving on the GPU of this machine, without network, in ten minutes (CPU=1 small sizes on the processor, PARTS="export served" some of it)
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.gpu_proof $(if $(filter 1,$(CPU)),--cpu) $(PARTS)
+
+gpu-wheels: setup ## what an image with PyTorch lacks for `make gpu-proof`, at most 60 MiB into .gpu-wheels (VERSION=3.12 of its Python)
+	@$(PY) tests.gpu_proof.packages $(VERSION)
 
 docs: setup ## write the tables of parameters and figures of docs/, and build the pages as a site in .site
 	@$(PY) infra.parameter_tables

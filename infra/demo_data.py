@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +118,8 @@ def write_images(path: Path, count: int) -> Path:
 
 def write_video(path: Path, frames: int) -> Path:
     """A short H.264 clip in which one shape of each class moves over a still background."""
+    import av  # pictures alone can be drawn where it is missing
+
     still = background(np.random.default_rng(4))
     with av.open(path, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})

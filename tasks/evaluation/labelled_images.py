@@ -19,7 +19,8 @@ from tasks.merge.class_mapping import Renames, find_unknown_renames, plan_classe
 from tasks.merge.manifest import find_origin
 from tasks.merge.steps import ValidArchive
 from tasks.merge.vocabularies import read_vocabularies
-from tasks.merge.yolo_writer import label_path, list_images, read_keypoint_keys
+from tasks.merge.written_files import label_path, list_images
+from tasks.merge.yolo_writer import read_keypoint_keys
 from tasks.validation.dataset_check import open_dataset
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from tasks.dataset.layout import LabelledImage
 from tasks.errors import expected_found_fix
 from tasks.merge.plan import MergePlan
-from tasks.merge.pseudo_labels import PseudoLabelled
+from tasks.merge.pseudo_labelled_file import PseudoLabelled
 from tasks.merge.splitting import link_images, split_images
 from tasks.merge.steps import MergeError, ValidArchive
 from tasks.orchestration.step import step

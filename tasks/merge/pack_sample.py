@@ -7,7 +7,8 @@ from pathlib import Path
 import yaml
 
 from tasks.merge.subset_selection import select_diverse
-from tasks.merge.yolo_writer import label_path, list_images, read_class_names, read_keypoint_keys, split_folders
+from tasks.merge.written_files import label_path, list_images
+from tasks.merge.yolo_writer import read_class_names, read_keypoint_keys, split_folders
 
 # The first moment that a zip knows: the same files give the same bytes whenever they are written.
 _MOMENT = (1980, 1, 1, 0, 0, 0)

@@ -20,9 +20,9 @@ from tasks.merge.deduplication import deduplicate
 from tasks.merge.gold import Gold, gold_conflicts, plan_gold
 from tasks.merge.inputs import MergeInput, Splits, usable_images
 from tasks.merge.label_union import ImageCopy, LabelUnion
+from tasks.merge.pseudo_labelled_file import PseudoLabelled
 from tasks.merge.pseudo_labels import (
     ArchiveLabels,
-    PseudoLabelled,
     copied_label_conflicts,
     is_pseudo_labelled,
     plan_pseudo_labelled,

@@ -1,13 +1,8 @@
-"""Images whose labels a model has made: they are for train alone, and never take the place of others.
+"""Images whose labels a model has made: they are for train alone, and never take the place of others."""
 
-File `pseudo-labelled.json` lies beside the `data` of a dataset that has such images.
-"""
-
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,23 +14,11 @@ from tasks.merge.conflicts import Conflict, MergeCode, conflict
 from tasks.merge.file_names import archive_prefix, image_prefix
 from tasks.merge.inputs import MergeInput, Splits
 from tasks.merge.label_union import ImageCopy
+from tasks.merge.pseudo_labelled_file import PseudoLabelled
 from tasks.validation.copied_labels import ImageBoxes, find_copied_labels
 from tasks.validation.pseudo_labels import MEASURED, describe_copied_labels
 
-_FILE = "pseudo-labelled.json"
 _BOX = 4  # numbers of a box: centre and size
-
-
-@dataclass(frozen=True)
-class PseudoLabelled:
-    """The images of split train whose labels a model has made, by how their files are named: `00-000003`."""
-
-    prefixes: frozenset[str] = frozenset()
-
-    def __contains__(self, image: Path) -> bool:
-        """Return whether a written image of split train, or a link to it, is one of them: `00-000003-x.jpg`."""
-        archive, index, *_ = image.name.split("-")
-        return f"{archive}-{index}" in self.prefixes
 
 
 def is_pseudo_labelled(source: MergeInput, sample: LabelledImage) -> bool:
@@ -158,21 +141,3 @@ def _corners(row: Sequence[str], task: str | None) -> tuple[float, ...]:
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
     across, down = numbers[::2], numbers[1::2]
     return min(across), min(down), max(across), max(down)
-
-
-def write_pseudo_labelled(data: Path, images: PseudoLabelled) -> None:
-    """Write the file beside `data` (data.yaml, or the folder of a tree), if there are any."""
-    if images.prefixes:
-        (_folder(data) / _FILE).write_text(json.dumps(sorted(images.prefixes)), encoding="utf-8")
-
-
-def read_pseudo_labelled(data: Path) -> PseudoLabelled:
-    """Return what was written beside `data`; no image if nothing was."""
-    try:
-        return PseudoLabelled(frozenset(json.loads((_folder(data) / _FILE).read_text(encoding="utf-8"))))
-    except FileNotFoundError:
-        return PseudoLabelled()
-
-
-def _folder(data: Path) -> Path:
-    return data if data.is_dir() else data.parent

@@ -20,7 +20,7 @@ from tasks.merge.label_union import ImageCopy, joined_labels
 from tasks.merge.manifest import ImageCounts, count_rows, write_manifest
 from tasks.merge.pack_sample import pack_sample
 from tasks.merge.plan import MergePlan, blocking_conflicts, plan_merge
-from tasks.merge.pseudo_labels import write_pseudo_labelled
+from tasks.merge.pseudo_labelled_file import write_pseudo_labelled
 from tasks.merge.remap import remap_labels
 from tasks.merge.subsets import make_smoke_test_subset, relabel_val_split
 from tasks.merge.vocabularies import write_vocabularies

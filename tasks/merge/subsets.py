@@ -12,18 +12,12 @@ from pathlib import Path
 
 from tasks.merge.class_mapping import match_class_ids
 from tasks.merge.manifest import ImageCounts, count_rows, write_manifest
-from tasks.merge.pseudo_labels import read_pseudo_labelled, write_pseudo_labelled
+from tasks.merge.pseudo_labelled_file import read_pseudo_labelled, write_pseudo_labelled
 from tasks.merge.remap import remap_labels
 from tasks.merge.subset_selection import select_diverse
 from tasks.merge.vocabularies import read_vocabularies, write_vocabularies
-from tasks.merge.yolo_writer import (
-    label_path,
-    list_images,
-    read_class_names,
-    read_keypoint_keys,
-    split_folders,
-    write_data_yaml,
-)
+from tasks.merge.written_files import label_path, list_images
+from tasks.merge.yolo_writer import read_class_names, read_keypoint_keys, split_folders, write_data_yaml
 
 # A smoke test chooses among so many images of each split at most.
 MAX_CANDIDATES = 200

@@ -8,11 +8,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tasks.merge.class_mapping import ClassPlan
 from tasks.merge.file_names import archive_prefix, image_prefix
-from tasks.merge.inputs import Splits
-from tasks.merge.label_union import LabelUnion
+
+if TYPE_CHECKING:  # a training reads the file, and has no need of what made it
+    from tasks.merge.class_mapping import ClassPlan
+    from tasks.merge.inputs import Splits
+    from tasks.merge.label_union import LabelUnion
 
 Vocabulary = frozenset[int]
 _FILE = "vocabularies.json"
@@ -28,7 +31,7 @@ class Vocabularies:
     archives: tuple[Vocabulary, ...]
     united: Mapping[str, Vocabulary]
 
-    def of_archive(self, number: int, splits: Splits) -> Iterator[Vocabulary]:
+    def of_archive(self, number: int, splits: "Splits") -> Iterator[Vocabulary]:
         """Yield the vocabulary of each image that an archive brings."""
         for split, samples in splits.items():
             for index in range(len(samples)):
@@ -50,7 +53,7 @@ class Vocabularies:
         )
 
 
-def plan_vocabularies(classes: ClassPlan, splits: Sequence[Splits], united: Sequence[LabelUnion]) -> Vocabularies:
+def plan_vocabularies(classes: "ClassPlan", splits: "Sequence[Splits]", united: "Sequence[LabelUnion]") -> Vocabularies:
     """Return the vocabularies of a plan: an archive's is what its data.yaml names and merge.classes does not drop."""
     archives = tuple(frozenset(merged for merged in ids if merged is not None) for ids in classes.class_ids)
     together = {

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import yaml
 
-from tasks.dataset.image_stats import is_image
 from tasks.dataset.layout import class_folder
 from tasks.merge.file_names import archive_prefix, image_prefix
 from tasks.merge.gold import Gold
@@ -19,6 +18,7 @@ from tasks.merge.inputs import Splits
 from tasks.merge.label_union import ImageCopy
 from tasks.merge.manifest import write_entries
 from tasks.merge.plan import MergePlan
+from tasks.merge.written_files import label_path
 
 GOLD_FOLDER = "gold"
 _JPEG = b"\xff\xd8\xff"
@@ -112,19 +112,6 @@ def split_folders(folder: Path, split: str, class_id: int | None) -> tuple[Path,
     if class_id is not None:
         return folder / split / str(class_id), folder / split / str(class_id)
     return folder / "images" / split, folder / "labels" / split
-
-
-def list_images(data: Path, task: str, split: str) -> list[Path]:
-    """Return the images of a split of a written dataset, in the order of names; of a tree, class by class."""
-    if task == "classify":
-        tree = data.resolve() / split
-        return [path for kind in sorted(tree.iterdir()) for path in sorted(kind.iterdir()) if is_image(path.name)]
-    return [path for path in sorted((data.resolve().parent / "images" / split).iterdir()) if is_image(path.name)]
-
-
-def label_path(image: Path) -> Path:
-    """Return the path of an image's label, if it has one: `images/val/a.jpg` -> `labels/val/a.txt`."""
-    return image.parents[2] / "labels" / image.parent.name / f"{image.stem}.txt"
 
 
 def read_class_names(image: Path, task: str) -> frozenset[int]:

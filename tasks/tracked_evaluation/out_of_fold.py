@@ -30,6 +30,7 @@ from tasks.tracked_training.inputs import BaseModel, fetch_base_model
 from tasks.tracking import registry
 from tasks.tracking.trained_versions import read_policies
 from tasks.training import steps as training_steps
+from tasks.training.attempts import EpochListener
 from tasks.training.checkpoint_store import CheckpointStore
 from tasks.training.checkpoints import fingerprint
 from tasks.training.progress import EpochProgress
@@ -164,7 +165,7 @@ def _train(
     trained = fingerprint(plan_digest(fold.plan), base.name, training)
     checkpoints = CheckpointStore(f"{flow_run_id()}/folds/{number}", trained)
     owner = OwnershipGuard()
-    listeners: list[training_steps.EpochListener] = [EpochProgress("training-progress"), owner.stop_if_suspended]
+    listeners: list[EpochListener] = [EpochProgress("training-progress"), owner.stop_if_suspended]
     weights = training_steps.train(job, checkpoints, listeners, owner).weights
     shutil.rmtree(folder / "dataset")
     return weights

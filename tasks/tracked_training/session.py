@@ -24,6 +24,7 @@ from tasks.tracking.lineage import PLAN_ARTIFACT, POLICIES_ARTIFACT, lineage_tag
 from tasks.tracking.links import describe_run, page_links
 from tasks.tracking.payloads import run_parameters, version_description
 from tasks.training import steps as training_steps
+from tasks.training.attempts import EpochListener
 from tasks.training.checkpoint_store import CheckpointStore
 from tasks.training.checkpoints import fingerprint
 from tasks.training.events import EpochResult, TrainedModel
@@ -131,7 +132,7 @@ class TrackedRun:
         job = training_steps.training_job(dataset.data, dataset.task, session.base.source, session.training, folder)
         owner = OwnershipGuard()
         epoch_logger = live_metrics.EpochLogger(self.run_id, owner.is_certain)
-        listeners: list[training_steps.EpochListener] = [
+        listeners: list[EpochListener] = [
             EpochProgress("training-progress"),
             epoch_logger,
             self.epochs.append,

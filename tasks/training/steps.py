@@ -3,17 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from prefect import get_run_logger
 
-from tasks.errors import StudioError
-from tasks.files import MAKE_ROOM, is_on_full_disk
 from tasks.orchestration.step import retried_step, step
 from tasks.parameters import TrainingParams
+from tasks.training import attempts
+from tasks.training.attempts import Checkpoints, EpochListener, TrainingError, failure_reason
 from tasks.training.base_models import require_official
-from tasks.training.checkpoints import RestoredCheckpoint
-from tasks.training.events import EpochResult, TrainedModel
+from tasks.training.events import TrainedModel
 from tasks.training.job import (
     EvaluationJob,
     EvaluationTarget,
@@ -25,28 +24,12 @@ from tasks.training.job import (
     first_device,
 )
 from tasks.training.process import run_job
-from tasks.training.restarts import Attempt, next_attempt
 from tasks.vision.metrics import Scores
 from tasks.vision.predictions import PredictionStore
 
 SMOKE_TEST_IMAGE_SIZE = 128
 
-EpochListener = Callable[[EpochResult], None]
 Event = TypeVar("Event", bound=TrainerEvent)
-
-
-class TrainingError(StudioError):
-    """A training cannot begin, or stopped."""
-
-
-class Checkpoints(Protocol):
-    """Keeps what a training needs to resume."""
-
-    def keep(self, epoch: EpochResult) -> None:
-        """Keep the checkpoint of an epoch, if its file is still there."""
-
-    def restore(self, folder: Path) -> RestoredCheckpoint | None:
-        """Return the newest checkpoint that is whole, downloaded into `folder`."""
 
 
 def resolve_base_model(base_model: str, fetched: Path | None, folder: Path) -> str:
@@ -97,8 +80,9 @@ def run_smoke_test(job: TrainingJob, training: TrainingParams) -> TrainedModel:
         replace(job, arguments=ultralytics_arguments(training, **small, **quick)), TrainedModel
     )
     if not models:
+        reason = failure_reason(failure, job.folder)
         raise TrainingError(
-            f"The rehearsal on a few images failed, so the training was not begun: {_reason(failure, job.folder)} "
+            f"The rehearsal on a few images failed, so the training was not begun: {reason} "
             f"(training.rehearse = false goes without a rehearsal.)"
         )
     return models[0]
@@ -111,85 +95,12 @@ def train(
     listeners: Sequence[EpochListener] = (),
     pulse: Callable[[], None] | None = None,
 ) -> TrainedModel:
-    """Train on the merged dataset, from the newest checkpoint if there is one.
-
-    After every epoch its checkpoint is kept and each listener called, whose errors are only logged; `pulse` is called
-    every few seconds.
+    """Do `tasks.training.attempts.train` with the log of the run.
 
     Raises:
         TrainingError: The process failed, and not for too little memory or a kill, after which it is started again.
     """
-    log = get_run_logger()
-    outcome = _Outcome(checkpoints, listeners)
-    attempt = Attempt(int(job.arguments["batch"]))
-    devices = str(job.arguments.get("device", "")).count(",") + 1
-    while True:
-        restored = checkpoints.restore(job.folder)
-        if restored is not None:  # an earlier process may have halved its batch
-            attempt = replace(attempt, batch=min(attempt.batch, restored.manifest.batch))
-        outcome.begin(attempt.batch)
-        failure = run_job(_resume(job, restored, attempt.batch), outcome.take, pulse)
-        if outcome.model is not None:
-            return outcome.model
-        again = next_attempt(attempt, failure, outcome.epochs, devices) if failure else None
-        if again is None:
-            log.error("the end of its output:\n%s", failure.output if failure else "")
-            raise TrainingError(f"The training stopped: {_reason(failure, job.folder)}")
-        log.warning("%s The training goes on with batch %d.", _reason(failure, job.folder), again.batch)
-        attempt = again
-
-
-class _Outcome:
-    """Passes the events of the training process on."""
-
-    def __init__(self, checkpoints: Checkpoints, listeners: Sequence[EpochListener]) -> None:
-        self.model: TrainedModel | None = None
-        self.epochs = 0
-        self._batch = 0
-        self._checkpoints = checkpoints
-        self._listeners = listeners
-        self._log = get_run_logger()
-
-    def begin(self, batch: int) -> None:
-        """Another attempt, with this batch."""
-        self.epochs = 0
-        self._batch = batch
-
-    def take(self, events: Sequence[TrainerEvent]) -> None:
-        epochs = [event for event in events if isinstance(event, EpochResult)]
-        if kept := [epoch for epoch in epochs if epoch.checkpoint]:  # before the listeners, who may wait for a server
-            self._call(self._checkpoints.keep, kept[-1])
-        for epoch in epochs:
-            self._count(epoch)
-            for listener in self._listeners:
-                self._call(listener, epoch)
-        self.model = next((event for event in events if isinstance(event, TrainedModel)), self.model)
-
-    def _count(self, epoch: EpochResult) -> None:
-        if epoch.restored:
-            return
-        self.epochs += 1
-        if epoch.batch < self._batch:
-            self._log.warning("There was too little memory. The training goes on with batch %d.", epoch.batch)
-            self._batch = epoch.batch
-
-    def _call(self, listener: EpochListener, epoch: EpochResult) -> None:
-        try:
-            listener(epoch)
-        except Exception as error:  # noqa: BLE001 - hours of training are worth more than any listener
-            message = "epoch %d could not be reported, training goes on: %s"
-            self._log.warning(message, epoch.number, error, exc_info=not isinstance(error, StudioError))
-
-
-def _resume(job: TrainingJob, restored: RestoredCheckpoint | None, batch: int) -> TrainingJob:
-    job = replace(job, arguments=dict(job.arguments) | {"batch": batch})
-    if restored is None:
-        return job
-    manifest = restored.manifest
-    get_run_logger().info("carrying on after epoch %d", manifest.epoch)
-    return replace(
-        job, checkpoint=restored.weights, best=restored.best, best_epoch=manifest.best, finished=manifest.last
-    )
+    return attempts.train(job, checkpoints, get_run_logger(), listeners, pulse)
 
 
 @step
@@ -209,7 +120,9 @@ def evaluate(subjects: Sequence[EvaluationTarget], task: str, training: Training
     )
     scores, failure = _events_of(job, Scores)
     if len(scores) < len(subjects):
-        raise TrainingError(f"{subjects[len(scores)].weights.name} could not be evaluated: {_reason(failure, folder)}")
+        raise TrainingError(
+            f"{subjects[len(scores)].weights.name} could not be evaluated: {failure_reason(failure, folder)}"
+        )
     return scores
 
 
@@ -235,7 +148,7 @@ def predict_reference(
     )
     scores, failure = _events_of(job, Scores)
     if len(scores) < 2:
-        raise TrainingError(f"{weights.name} gave no predictions for comparison: {_reason(failure, folder)}")
+        raise TrainingError(f"{weights.name} gave no predictions for comparison: {failure_reason(failure, folder)}")
     return PredictionStore(job.reference), scores[0], scores[1]
 
 
@@ -244,8 +157,3 @@ def _events_of(job: Job, kind: type[Event]) -> tuple[list[Event], Failure | None
     events: list[TrainerEvent] = []
     failure = run_job(job, events.extend)
     return [event for event in events if isinstance(event, kind)], failure
-
-
-def _reason(failure: Failure | None, folder: Path) -> str:
-    reason = failure.reason if failure else "its process ended without a word"
-    return f"{reason} There is no room in {folder}. {MAKE_ROOM}" if is_on_full_disk(folder) else reason

@@ -13,7 +13,7 @@ import yaml
 
 from tasks.errors import StudioError
 from tasks.merge.manifest import ImageCounts, count_rows, origin, read_manifest
-from tasks.merge.yolo_writer import label_path, list_images
+from tasks.merge.written_files import label_path, list_images
 
 _SHOWN = 5
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import StudioError, expected_found_fix
-from tasks.merge.pseudo_labels import PseudoLabelled, read_pseudo_labelled
-from tasks.merge.yolo_writer import list_images
+from tasks.merge.pseudo_labelled_file import PseudoLabelled, read_pseudo_labelled
+from tasks.merge.written_files import list_images
 from tasks.training.trainer.image_groups import group_images
 
 

@@ -1,12 +1,11 @@
 """One training by Ultralytics, from its start or a checkpoint, with an event for each epoch."""
 
+import csv
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from tasks.files import write_atomically
 from tasks.training.events import EpochResult, TrainedModel, metric_name
@@ -67,20 +66,20 @@ def _restore_checkpoint(job: TrainingJob, checkpoint: Path, emit: EmitEvent) -> 
     if job.best is not None:
         shutil.copy(job.best, weights / "best.pt")
     model = load_model(str(last), job.task)
-    history = pd.DataFrame(model.ckpt["train_results"])
-    history.columns = history.columns.str.strip()
-    history.to_csv(weights.parent / "results.csv", index=False)
+    columns = {name.strip(): values for name, values in model.ckpt["train_results"].items()}
+    history = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    with (weights.parent / "results.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(columns), lineterminator="\n")
+        table.writeheader()
+        table.writerows(history)
     of, batch = (int(model.ckpt["train_args"][name]) for name in ("epochs", "batch"))
-    seconds = history["time"].diff()
-    seconds = seconds.where(seconds > 0, history["time"])  # each attempt counts from 0
-    for row, took in zip(history.to_dict("records"), seconds, strict=True):
-        number = int(row.pop("epoch"))
-        metrics = {metric_name(str(name)): float(value) for name, value in row.items() if name != "time"}
-        emit(
-            EpochResult(
-                number=number, total_epochs=of, metrics=metrics, seconds=float(took), batch=batch, restored=True
-            )
-        )
+    ended = 0.0
+    for row in history:
+        number, seconds = int(row.pop("epoch")), float(row.pop("time"))
+        took = seconds - ended if seconds > ended else seconds  # each attempt counts from 0
+        ended = seconds
+        metrics = {metric_name(name): float(value) for name, value in row.items()}
+        emit(EpochResult(number=number, total_epochs=of, metrics=metrics, seconds=took, batch=batch, restored=True))
     return model, {"resume": str(last)}
 
 

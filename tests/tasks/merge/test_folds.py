@@ -9,9 +9,9 @@ from tasks.dataset.label_origins import LABEL_ORIGINS, pack_label_origins
 from tasks.errors import StudioError
 from tasks.evaluation.labelled_images import ALL_SPLITS, unpack_split
 from tasks.merge.folds import plan_folds
-from tasks.merge.pseudo_labels import read_pseudo_labelled
+from tasks.merge.pseudo_labelled_file import read_pseudo_labelled
 from tasks.merge.steps import MergeError, plan_archives, write_merge
-from tasks.merge.yolo_writer import list_images
+from tasks.merge.written_files import list_images
 from tasks.parameters import MergePolicy
 from tests.tasks.merge.archives import Entries, checked, dataset, picture, row, tree
 from tests.tasks.validation.sound import by_model

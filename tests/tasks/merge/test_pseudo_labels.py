@@ -12,10 +12,10 @@ from tasks.dataset.label_origins import LABEL_ORIGINS, LabelOrigin, Origin, pack
 from tasks.finding_codes import Code
 from tasks.merge.conflicts import Conflict, MergeCode
 from tasks.merge.fingerprint import plan_digest
-from tasks.merge.pseudo_labels import read_pseudo_labelled
+from tasks.merge.pseudo_labelled_file import read_pseudo_labelled
 from tasks.merge.report import plan_markdown
 from tasks.merge.steps import MergeError, plan_archives, require_mergeable, write_smoke_test_subset
-from tasks.merge.yolo_writer import list_images
+from tasks.merge.written_files import list_images
 from tasks.parameters import MergePolicy, ValidationPolicy
 from tasks.validation.dataset_check import inspect_dataset
 from tests.benchmarks.archives import convert

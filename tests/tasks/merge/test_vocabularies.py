@@ -11,7 +11,7 @@ from tasks.merge.conflicts import MergeCode
 from tasks.merge.plan import blocking_conflicts
 from tasks.merge.steps import write_relabelled_split, write_smoke_test_subset
 from tasks.merge.vocabularies import Vocabularies, plan_vocabularies, read_vocabularies
-from tasks.merge.yolo_writer import list_images
+from tasks.merge.written_files import list_images
 from tasks.parameters import MergePolicy
 from tests.tasks.merge.archives import Entries, dataset, merge
 from tests.tasks.merge.inputs import merged, source

@@ -11,6 +11,7 @@ from tasks.export.steps import export_onnx
 from tasks.merge import steps as merge_steps
 from tasks.parameters import TrainingParams
 from tasks.training import steps as training_steps
+from tasks.training.attempts import TrainingError
 from tasks.training.base_models import FAMILIES, task_of
 from tasks.training.job import EvaluationTarget
 from tasks.vision.metrics import PRIMARY_METRIC
@@ -66,9 +67,7 @@ def test_every_model_goes_through_the_whole_chain(tmp_path: Path, model_name: st
 def test_what_would_fail_later_fails_in_the_rehearsal(tmp_path: Path) -> None:
     few = merge_steps.write_smoke_test_subset.fn(merged(tmp_path, "detect"), tmp_path / "few")
     job = training_steps.training_job(few, "detect", "yolo11n-seg.yaml", CPU, tmp_path / "rehearsal")
-    with pytest.raises(
-        training_steps.TrainingError, match=r"The rehearsal on a few images failed.*for the task 'detect'"
-    ):
+    with pytest.raises(TrainingError, match=r"The rehearsal on a few images failed.*for the task 'detect'"):
         training_steps.run_smoke_test.fn(job, CPU)
 
 

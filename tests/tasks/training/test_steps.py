@@ -21,11 +21,11 @@ import yaml
 from prefect.logging import disable_run_logger
 
 from infra import demo_data
-from tasks.merge.yolo_writer import list_images
+from tasks.merge.written_files import list_images
 from tasks.parameters import TrainingOverrides, TrainingParams
 from tasks.training import steps as training_steps
+from tasks.training.attempts import TrainingError
 from tasks.training.base_models import BaseModelError
-from tasks.training.checkpoints import Manifest, RestoredCheckpoint
 from tasks.training.events import EpochResult, TrainedModel
 from tasks.training.job import EvaluationTarget, Failure, TrainingJob, from_json_line, to_json_line
 from tasks.training.process import run_job
@@ -34,6 +34,7 @@ from tasks.training.trainer import worst_predictions
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.detections import Detections
 from tasks.weights.process import CHECKOUT
+from tests.tasks.training.disk import Disk
 from tests.waiting import eventually
 
 EPOCHS = 3
@@ -68,49 +69,6 @@ def job(data: Path, folder: Path, **others: Any) -> TrainingJob:
         folder=folder,
         arguments=training_steps.ultralytics_arguments(TINY, **{"plots": False, **others}),
     )
-
-
-class Disk:
-    """Keeps checkpoints in a folder, as the object store does, and records the epochs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.reported: list[EpochResult] = []
-        self.kept: list[EpochResult] = []
-        self.restored: list[int] = []
-
-    def __call__(self, epoch: EpochResult) -> None:
-        self.reported.append(epoch)
-
-    def keep(self, epoch: EpochResult) -> None:
-        for number, path in ((epoch.best, epoch.best_checkpoint), (epoch.number, epoch.checkpoint)):
-            if path is not None and path.is_file():
-                self.file(number).write_bytes(path.read_bytes())
-        self.kept.append(epoch)
-
-    def file(self, epoch: int) -> Path:
-        return self.folder / f"{epoch}.pt"
-
-    def restore(self, folder: Path) -> RestoredCheckpoint | None:  # noqa: ARG002
-        self.restored.append(self.kept[-1].number if self.kept else 0)
-        if not self.kept:
-            return None
-        newest = self.kept[-1]
-        manifest = Manifest(
-            flow_run_id="run",
-            fingerprint="this",
-            epoch=newest.number,
-            best=newest.best,
-            last=newest.is_last,
-            batch=newest.batch,
-            sha256="",
-            size=0,
-        )
-        return RestoredCheckpoint(manifest=manifest, weights=self.file(newest.number), best=self.file(newest.best))
-
-    @property
-    def trained(self) -> list[int]:
-        return [epoch.number for epoch in self.reported if not epoch.restored]
 
 
 OVERRIDES: dict[str, Any] = yaml.safe_load("""
@@ -294,7 +252,7 @@ def test_what_cannot_be_trained_from_is_reported(
     (tmp_path / "torn.pt").write_bytes(b"no pickle")
     wanted = replace(job(data, tmp_path / "job", imgsz=96), task=task)
     wanted = replace(wanted, model=model if model.endswith(".yaml") else str(tmp_path / model))
-    with pytest.raises(training_steps.TrainingError, match=expected):
+    with pytest.raises(TrainingError, match=expected):
         training_steps.train.fn(wanted, Disk(tmp_path), [])
 
 

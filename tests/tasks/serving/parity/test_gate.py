@@ -22,6 +22,7 @@ from tasks.serving.parity.rules import ParityReport, compare_predictions
 from tasks.serving.parity.steps import predict_served
 from tasks.serving.pre_postprocess import postprocess
 from tasks.training import steps as training_steps
+from tasks.training.attempts import TrainingError
 from tasks.training.base_models import FAMILIES, task_of
 from tasks.training.job import ReferencePredictionJob
 from tasks.training.trainer.prediction_metrics import evaluate_predictions
@@ -180,7 +181,7 @@ def test_weights_that_cannot_predict_say_why(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", "detect")
     pack_sample(data, "detect", CLASSES, tmp_path / "sample.zip", 2)
     (tmp_path / "bad.pt").write_bytes(b"no weights")
-    with pytest.raises(training_steps.TrainingError, match=r"bad\.pt gave no predictions for comparison: "):
+    with pytest.raises(TrainingError, match=r"bad\.pt gave no predictions for comparison: "):
         training_steps.predict_reference.fn(
             tmp_path / "bad.pt", tmp_path / "sample.zip", tmp_path, "detect", SIZE, tmp_path
         )

@@ -9,9 +9,10 @@ from prefect.logging import disable_run_logger
 
 from tasks.merge import steps as merge_steps
 from tasks.merge.manifest import read_manifest
-from tasks.merge.yolo_writer import label_path, list_images
+from tasks.merge.written_files import label_path, list_images
 from tasks.parameters import TrainingParams
 from tasks.training import steps as training_steps
+from tasks.training.attempts import TrainingError
 from tasks.training.job import EvaluationTarget
 from tasks.training.trainer.loader_check import LostDataError, explain_lost_data, require_all_loaded
 from tests.benchmarks.archives import encode
@@ -123,7 +124,7 @@ def test_the_rehearsal_ends_with_that_sentence(tmp_path: Path) -> None:
     damage_val(whole)
     few = merge_steps.write_smoke_test_subset.fn(whole, tmp_path / "few")
     job = training_steps.training_job(few, "detect", "yolo11n.yaml", CPU, tmp_path / "rehearsal")
-    with pytest.raises(training_steps.TrainingError, match=f"The rehearsal on a few images failed.*{SENTENCE}"):
+    with pytest.raises(TrainingError, match=f"The rehearsal on a few images failed.*{SENTENCE}"):
         training_steps.run_smoke_test.fn(job, CPU)
 
 
@@ -134,7 +135,7 @@ def test_an_evaluation_ends_with_that_sentence(tmp_path: Path) -> None:
     job = training_steps.training_job(few, "detect", "yolo11n.yaml", CPU, tmp_path / "rehearsal")
     weights = training_steps.run_smoke_test.fn(job, CPU).weights
     damage_val(whole)
-    with pytest.raises(training_steps.TrainingError, match=SENTENCE):
+    with pytest.raises(TrainingError, match=SENTENCE):
         training_steps.evaluate.fn(
             [EvaluationTarget(weights=weights, data=whole.data, image_size=64)], "detect", CPU, tmp_path
         )

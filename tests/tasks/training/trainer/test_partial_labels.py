@@ -14,7 +14,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import DEFAULT_CFG
 
 from tasks.merge.vocabularies import Vocabularies, read_vocabularies
-from tasks.merge.yolo_writer import list_images
+from tasks.merge.written_files import list_images
 from tasks.training.trainer import worst_predictions
 from tasks.training.trainer.partial_labels import (
     PartialLabelsError,

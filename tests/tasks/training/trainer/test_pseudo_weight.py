@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.dataset.label_origins import LABEL_ORIGINS, pack_label_origins
-from tasks.merge.pseudo_labels import PseudoLabelled, read_pseudo_labelled, write_pseudo_labelled
+from tasks.merge.pseudo_labelled_file import PseudoLabelled, read_pseudo_labelled, write_pseudo_labelled
 from tasks.merge.steps import MergedDataset
 from tasks.training.trainer.partial_labels import choose_trainer
 from tasks.training.trainer.pseudo_weight import PseudoWeightError, kept_share, weigh_images, weigh_pseudo_labels
