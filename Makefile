@@ -151,6 +151,7 @@ bench: setup ## each fast or exact part beside its limit or other tools: checks,
 	@$(PY) tests.benchmarks.bench_live_log
 	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py
+	@$(PY) pytest -q -s tests/benchmarks/bench_tiles.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_catalogue.py
 	@$(PY) tests.benchmarks.bench_logs
 	@$(PY) pytest -q -s tests/benchmarks/bench_metrics.py
