@@ -125,7 +125,7 @@ def _all(
     """Boxes [n,4] in pixels of the picture, confidences and classes [n], and width and height of the picture."""
     width, height = max(tile.right for tile, _ in parts), max(tile.bottom for tile, _ in parts)
     views = [*parts, *([(Tile(0, 0, width, height), whole)] if whole else [])]
-    boxes = np.concatenate([each.xyxy + np.float32([tile.left, tile.top] * 2) for tile, each in views])
+    boxes = np.concatenate([each.xyxy + np.array([tile.left, tile.top] * 2, np.float32) for tile, each in views])
     scores = np.concatenate([each.confidence for _, each in views])
     return boxes, scores, np.concatenate([each.class_id for _, each in views]), (width, height)
 

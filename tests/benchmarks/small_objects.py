@@ -79,8 +79,7 @@ def draw_scene(seed: int) -> Scene:
             boxes = np.concatenate([boxes, box[None]])
     for class_id, frame in zip(classes, frames, strict=True):
         _DRAWN[class_id](image, frame, rng)
-    image = cv2.GaussianBlur(image, (0, 0), 0.7)
-    noisy = image + rng.normal(0, 5, image.shape[:2])[..., None]
+    noisy = cv2.GaussianBlur(image, (0, 0), 0.7) + rng.normal(0, 5, (HEIGHT, WIDTH))[..., None]
     return Scene(image=np.clip(noisy, 0, 255).astype(np.uint8), xyxy=boxes, class_id=np.array(classes, np.int32))
 
 
@@ -137,7 +136,7 @@ def _write_crop(folder: Path, split: str, name: str, scene: Scene, place: tuple[
     left, top, side = place
     crop = scene.image[top : top + side, left : left + side]
     if side > IMAGE_SIZE:
-        crop = cv2.resize(crop, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
+        crop = np.asarray(cv2.resize(crop, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA), np.uint8)
     cv2.imwrite(str(folder / "images" / split / name), crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
     clipped, kept = _seen(scene, left, top, side, side)
     corners = clipped[kept] / side
