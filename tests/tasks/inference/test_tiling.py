@@ -13,6 +13,7 @@ from tasks.inference.tile_overlaps import TileViews, find_overlaps
 from tasks.inference.tiling import MAX_TILES, Tile, TileError, merge_tile_detections, tile_grid
 from tasks.vision.detections import Detections
 from tasks.vision.geometry import Floats, enclosing_boxes, xywhr_to_corners
+from tests.benchmarks.small_objects import HEIGHT, IMAGE_SIZE, WIDTH, draw_scene, see_perfectly
 
 LEFT, RIGHT = Tile(0, 0, 100, 100), Tile(80, 0, 180, 100)  # of an image of 180 x 100 pixels
 
@@ -117,6 +118,15 @@ def test_every_object_comes_out_once_however_many_tiles_see_it(scene: Any, rando
         )
         if look_at_all or seen_whole:
             assert result.xyxy[row].tolist() == [x1, y1, x2, y2]
+
+
+@pytest.mark.parametrize("overlap", [0.2, 0.4])
+def test_in_rows_and_crowds_every_object_comes_out_once(overlap: float) -> None:
+    """By the rules of other slicers some are lost or doubled (bench_tiles.py)."""
+    scene = draw_scene(0)
+    parts = [(tile, see_perfectly(scene, tile)) for tile in tile_grid(WIDTH, HEIGHT, IMAGE_SIZE, overlap)]
+    result = merge_tile_detections(parts, see_perfectly(scene, Tile(0, 0, WIDTH, HEIGHT)), 0.7)
+    assert sorted(result.xyxy.tolist()) == sorted(scene.xyxy.tolist())
 
 
 def test_a_whole_object_beats_its_surer_piece() -> None:
