@@ -19,6 +19,7 @@ from tasks.training.job import (
     EvaluationTarget,
     Failure,
     Job,
+    Notice,
     ReferencePredictionJob,
     TrainerEvent,
     TrainingJob,
@@ -63,7 +64,7 @@ def resolve_base_model(base_model: str, fetched: Path | None, folder: Path) -> s
 
 def ultralytics_arguments(training: TrainingParams, **others: object) -> dict[str, Any]:
     """Return the arguments of Ultralytics' trainer."""
-    own = training.model_dump(exclude={"rehearse", "overrides", "pseudo_weight"})
+    own = training.model_dump(exclude={"rehearse", "overrides", "pseudo_weight", "cache"})
     # The merge makes one class of all; Ultralytics would call it otherwise in weights, and labels would not match.
     overrides = {name: value for name, value in training.chosen_overrides.items() if name != "single_cls"}
     chosen = overrides | own | {"verbose": False} | others
@@ -80,6 +81,7 @@ def training_job(data: Path, task: str, model: str, training: TrainingParams, fo
         folder=folder,
         arguments=ultralytics_arguments(training),
         pseudo_weight=training.pseudo_weight,
+        cache=training.cache,
     )
 
 
@@ -94,7 +96,7 @@ def run_smoke_test(job: TrainingJob, training: TrainingParams) -> TrainedModel:
     # Plots, which cannot end a training, and the imports of determinism would be half of the time.
     quick = {"plots": False, "deterministic": False}
     models, failure = _events_of(
-        replace(job, arguments=ultralytics_arguments(training, **small, **quick)), TrainedModel
+        replace(job, arguments=ultralytics_arguments(training, **small, **quick), cache="none"), TrainedModel
     )
     if not models:
         raise TrainingError(
@@ -156,6 +158,8 @@ class _Outcome:
         self._batch = batch
 
     def take(self, events: Sequence[TrainerEvent]) -> None:
+        for notice in (event for event in events if isinstance(event, Notice)):
+            self._log.info("%s", notice.text)
         epochs = [event for event in events if isinstance(event, EpochResult)]
         if kept := [epoch for epoch in epochs if epoch.checkpoint]:  # before the listeners, who may wait for a server
             self._call(self._checkpoints.keep, kept[-1])
