@@ -59,6 +59,8 @@ def choose_cache(job: TrainingJob) -> CacheChoice:
         return CacheChoice(False, "images are decoded in each epoch: those of a classification are not kept")
     images = [image for split in ("train", "val") for image in list_images(job.data, job.task, split)]
     cost = measure(images, int(job.arguments["imgsz"]), job.folder)
+    if cost is None:  # Ultralytics says which they are
+        return CacheChoice(False, "no image can be decoded")
     free = shutil.disk_usage(job.folder).free
     return decide(job.cache, cost, len(images), int(job.arguments["epochs"]), (available_memory(), free))
 
@@ -85,30 +87,37 @@ def decide(cache: str, cost: ImageCost, images: int, epochs: int, room: tuple[in
     return CacheChoice(True, f"images are kept decoded ({figures})")
 
 
-def measure(images: Sequence[Path], size: int, folder: Path) -> ImageCost:
-    """Return what an image costs at `size` pixels, tried on a few of them; `folder` takes a file for a moment."""
-    tried = images[:: -(-len(images) // _TRIED)]
+def measure(images: Sequence[Path], size: int, folder: Path) -> ImageCost | None:
+    """Return what an image costs at `size` pixels, tried on a few of them; None if none of these can be decoded.
+
+    `folder` takes a file for a moment.
+    """
     trial = folder / ".trial"
-    total = decoding = reading = 0.0
-    for image in tried:
+    costs = []
+    for image in images[:: -(-len(images) // _TRIED) or 1]:
         began = time.thread_time()
-        decoded, original = _decode(image, size)
-        decoding += time.thread_time() - began
-        write_decoded(trial, decoded, original)
+        decoded = _decode(image, size)
+        decoding = time.thread_time() - began
+        if decoded is None:
+            continue
+        write_decoded(trial, *decoded)
         began = time.thread_time()
         read_decoded(trial)
-        reading += time.thread_time() - began
-        total += decoded.nbytes
+        costs.append((decoded[0].nbytes, decoding * 1000, (time.thread_time() - began) * 1000))
     trial.unlink(missing_ok=True)
-    ms = 1000 / len(tried)
-    return ImageCost(bytes=int(total / len(tried)), decode=decoding * ms, read=reading * ms)
+    if not costs:
+        return None
+    size_of, decode, read = np.mean(costs, axis=0).tolist()
+    return ImageCost(bytes=int(size_of), decode=decode, read=read)
 
 
-def _decode(path: Path, size: int) -> tuple[Rgb, tuple[int, int]]:
+def _decode(path: Path, size: int) -> tuple[Rgb, tuple[int, int]] | None:
     import cv2
     from ultralytics.utils.patches import imread
 
     image = imread(str(path))
+    if image is None:
+        return None
     height, width = image.shape[:2]
     ratio = size / max(height, width)
     resized = cv2.resize(image, (max(1, round(width * ratio)), max(1, round(height * ratio)))) if ratio != 1 else image
@@ -171,6 +180,8 @@ def _decoded(base: type[Any]) -> type[Any]:
     """`decoded` holds the file of each image, `is_kept` says whether one is written."""
 
     class DecodedImages(base):  # type: ignore[misc]
+        is_kept: bool
+
         def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> Loaded:
             if self.ims[i] is not None or not rect_mode or resize_short:  # in memory, or of another shape
                 return super().load_image(i, rect_mode, resize_short)  # type: ignore[no-any-return]

@@ -1,6 +1,7 @@
 """Images that are kept decoded: the same pixels as without, whole or not at all, and only where it pays."""
 
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.training.trainer import image_cache
 from tasks.training.trainer.image_cache import (
     RESERVE,
     ImageCost,
@@ -105,8 +105,8 @@ def test_a_full_disk_ends_the_keeping_and_not_the_training(
     merged: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     first = next(samples(merged, kept=None))
-    usage = image_cache.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: usage._replace(free=RESERVE))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=RESERVE))
     assert next(samples(merged, kept=True)) == first
     assert not [file for file in merged.parents[1].rglob("*.bgr*") if file.is_file()]
 
@@ -140,8 +140,12 @@ def test_what_is_chosen_is_measured_and_told(
 def test_the_cost_of_an_image_is_measured_and_nothing_is_left(merged: Path, tmp_path: Path) -> None:
     folder = tmp_path / "job"
     folder.mkdir()
+    (merged / "0.jpg").write_bytes(b"no image")
     cost = measure(sorted(merged.iterdir()), SIZE, folder)
+    assert cost is not None
     assert cost.decode > 0
     assert cost.read > 0
     assert 64 * 27 * 3 <= cost.bytes <= 64 * 64 * 3
     assert not list(folder.iterdir())
+    assert measure([merged / "0.jpg"], SIZE, folder) is None
+    assert measure([], SIZE, folder) is None
