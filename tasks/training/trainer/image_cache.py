@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import psutil
+from ultralytics.utils.patches import imread
 
 from tasks.merge.yolo_writer import list_images
 from tasks.rendering.sizes import format_bytes
@@ -93,8 +95,11 @@ def measure(images: Sequence[Path], size: int, folder: Path) -> ImageCost | None
     `folder` takes a file for a moment.
     """
     trial = folder / ".trial"
+    tried = images[:: -(-len(images) // _TRIED) or 1]
+    for image in tried[:1]:
+        _decode(image, size)  # the first one takes longer
     costs = []
-    for image in images[:: -(-len(images) // _TRIED) or 1]:
+    for image in tried:
         began = time.thread_time()
         decoded = _decode(image, size)
         decoding = time.thread_time() - began
@@ -112,9 +117,6 @@ def measure(images: Sequence[Path], size: int, folder: Path) -> ImageCost | None
 
 
 def _decode(path: Path, size: int) -> tuple[Rgb, tuple[int, int]] | None:
-    import cv2
-    from ultralytics.utils.patches import imread
-
     image = imread(str(path))
     if image is None:
         return None
