@@ -25,7 +25,7 @@ SIZE = 64
 IMAGES = 6
 GIB = 1 << 30
 LARGE = ImageCost(bytes=1_000_000, decode=10, read=0.5)
-SMALL = ImageCost(bytes=1_000_000, decode=1.5, read=0.5)
+SMALL = ImageCost(bytes=1_000_000, decode=1.2, read=0.5)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     ("cache", "cost", "epochs", "room", "is_kept", "why"),
     [
         ("auto", LARGE, 10, (4 * GIB, 20 * GIB), True, "images are kept decoded (decoding one takes 10.0 ms"),
-        ("auto", SMALL, 10, (4 * GIB, 20 * GIB), False, "less than 2 ms would be saved"),
+        ("auto", SMALL, 10, (4 * GIB, 20 * GIB), False, "less than 1 ms would be saved"),
         ("auto", LARGE, 2, (4 * GIB, 20 * GIB), False, "fewer than 3 epochs"),
         ("auto", LARGE, 10, (GIB, 20 * GIB), False, "of memory 1.1 GB is left"),
         ("auto", LARGE, 10, (4 * GIB, 2 * GIB), False, "the disk has 2.1 GB left"),
