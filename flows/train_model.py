@@ -35,7 +35,7 @@ def train_model(  # noqa: PLR0913, PLR0917 - what a training is made of
     its last finished epoch when it is retried.
     """
     session.close_orphaned_runs()
-    with scratch_folder("train") as folder:
+    with scratch_folder("train") as folder, session.warm_processes(folder):
         base = inputs.fetch_base_model(base_model, folder / "base")
         merge = inputs.single_class_policy(merge) if training.chosen_overrides.get("single_cls") else merge
         data = inputs.merge_archives(archives, promotion.gold, policy, merge, folder)

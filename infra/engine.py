@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
 from infra.stack_settings import ROOT
-from tasks.weights.process import stand_back
+from tasks.weights.scheduling import stand_back
 
 
 def main() -> None:

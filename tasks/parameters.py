@@ -381,6 +381,11 @@ class TrainingParams(Parameters):
         "else the CPU.",
     )
     workers: int = Field(2, ge=0, le=64, description="Processes that load data; on a CPU Ultralytics uses none.")
+    cache: Literal["auto", "disk", "none"] = Field(
+        "auto",
+        description="Whether images are decoded once and not in each epoch: disk keeps them decoded on the disk of the "
+        "run, auto does so where it saves time and there is room, none never does. The training is the same one.",
+    )
     pseudo_weight: float = Field(
         1.0,
         ge=0,

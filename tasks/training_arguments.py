@@ -22,6 +22,7 @@ _REPORT = "The log and the report of the run say it"
 _DEPTH = "It is for estimating depth, which is no task here"
 REFUSED: Mapping[str, str] = {
     **{name: f"Set training.{name}" for name in ("epochs", "imgsz", "batch", "patience", "seed", "device", "workers")},
+    "cache": "Set training.cache",
     **dict.fromkeys(("project", "name", "exist_ok", "save", "save_dir", "save_period", "resume", "cfg"), _PLACE),
     **dict.fromkeys(("val", "split", "conf", "iou", "max_det", "dnn", "nms", "augment", "agnostic_nms"), _MEASURED),
     **dict.fromkeys(("model", "pretrained"), _START),
@@ -36,7 +37,6 @@ REFUSED: Mapping[str, str] = {
     "time": "Set training.epochs: a training that goes on after a crash does not know how long it ran before",
     "deterministic": "The same seed and data give the same training on a CPU",
     "quantize": "A version is exported from weights of full precision. Set serving.precision in deploy-model",
-    "cache": "The merged dataset lies on the worker's own disk already",
 }
 
 # Ultralytics' optimizer auto has values of its own for these.

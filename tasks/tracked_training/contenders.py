@@ -13,7 +13,8 @@ from tasks.parameters import TrainingParams
 from tasks.promotion.rules import GOLD, VALIDATION, EvaluatedVersion
 from tasks.tracking import registry
 from tasks.training.job import EvaluationTarget, first_device
-from tasks.training.steps import evaluate
+from tasks.training.steps import evaluate_once
+from tasks.vision.metrics import Scores
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,16 +41,10 @@ class Contender:
         """
         version = self.version
         data = {VALIDATION: dataset.data} | ({GOLD: dataset.gold} if dataset.gold else {})
-        scores, fault = {}, ""
+        scores: dict[str, Scores] = {}
+        fault = ""
         try:
-            views = [
-                write_relabelled_split(path, dataset.task, dataset.class_names, version.class_names, self.folder / name)
-                for name, path in data.items()
-            ]
-            targets = [
-                EvaluationTarget(weights=self.weights, data=each, image_size=version.image_size) for each in views
-            ]
-            scores = dict(zip(data, evaluate(targets, dataset.task, training, self.folder), strict=True))
+            scores = {name: self._measure_on(path, name, dataset, training) for name, path in data.items()}
         except Exception as error:  # noqa: BLE001 - the version is registered; without scores it is not promoted
             is_expected = isinstance(error, StudioError | OSError)
             fault = str(error) if is_expected else repr(error)
@@ -59,6 +54,12 @@ class Contender:
         return EvaluatedVersion(
             version=version.version, task=version.task, class_names=version.class_names, scores=scores, fault=fault
         )
+
+    def _measure_on(self, data: Path, name: str, dataset: MergedDataset, training: TrainingParams) -> Scores:
+        own = self.version
+        view = write_relabelled_split(data, dataset.task, dataset.class_names, own.class_names, self.folder / name)
+        target = EvaluationTarget(weights=self.weights, data=view, image_size=own.image_size)
+        return evaluate_once(target, dataset.task, training, self.folder)
 
     def predict(self, images: EvaluationSet, kind: str, training: TrainingParams) -> evaluation_steps.Predictions:
         """Return what the version finds in the images; a retried run goes on after what is kept in folder `kind`.

@@ -1,7 +1,7 @@
 """One training with its run in MLflow: rehearsed, trained, registered, reported."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,13 +28,20 @@ from tasks.training.attempts import EpochListener
 from tasks.training.checkpoint_store import CheckpointStore
 from tasks.training.checkpoints import fingerprint
 from tasks.training.events import EpochResult, TrainedModel
+from tasks.training.process import IMPORTS
 from tasks.training.progress import EpochProgress
 from tasks.training.report.html import training_page
+from tasks.weights.fork_server import fork_server
 
 
 def close_orphaned_runs() -> None:
     """Close the runs in MLflow that flow runs left open when they were killed; never raises."""
     runs.close_orphaned_runs(flow_run_is_final)
+
+
+def warm_processes(folder: Path) -> AbstractContextManager[None]:
+    """Have the processes of a training in the block be forks of one, which imports at once what they need."""
+    return fork_server(folder, [*IMPORTS, "tasks.export.exporter"])
 
 
 @dataclass(frozen=True, kw_only=True)

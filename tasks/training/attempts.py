@@ -13,7 +13,7 @@ from tasks.errors import StudioError
 from tasks.files import MAKE_ROOM, is_on_full_disk
 from tasks.training.checkpoints import RestoredCheckpoint
 from tasks.training.events import EpochResult, TrainedModel
-from tasks.training.job import Failure, TrainerEvent, TrainingJob
+from tasks.training.job import Failure, Notice, TrainerEvent, TrainingJob
 from tasks.training.process import run_job
 from tasks.training.restarts import Attempt, next_attempt
 
@@ -86,6 +86,8 @@ class _Outcome:
         self._batch = batch
 
     def take(self, events: Sequence[TrainerEvent]) -> None:
+        for notice in (event for event in events if isinstance(event, Notice)):
+            self._log.info("%s", notice.text)
         epochs = [event for event in events if isinstance(event, EpochResult)]
         if kept := [epoch for epoch in epochs if epoch.checkpoint]:  # before the listeners, who may wait for a server
             self._call(self._checkpoints.keep, kept[-1])

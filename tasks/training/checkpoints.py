@@ -40,7 +40,7 @@ class RestoredCheckpoint:
 
 def fingerprint(plan_digest: str, base_model: str, training: TrainingParams) -> str:
     """Return a digest of model, data and parameters that change the result; speed and memory are not among them."""
-    speed = {"batch", "device", "workers", "rehearse"}
+    speed = {"batch", "device", "workers", "rehearse", "cache"}
     chosen = {name: value for name, value in training.flat().items() if name not in speed}
     return hashlib.sha256(json.dumps([plan_digest, base_model, chosen], sort_keys=True).encode()).hexdigest()
 

@@ -19,7 +19,7 @@ class TrainingJob:
 
     `arguments` are Ultralytics' own. With a `checkpoint` the training continues after its epoch; `best` is the file of
     the best epoch so far, number `best_epoch`. A `finished` one is only evaluated. `pseudo_weight`, 0 to 1, is that of
-    images whose labels a model has made.
+    images whose labels a model has made. `cache` is that of `TrainingParams`.
     """
 
     model: str
@@ -32,6 +32,7 @@ class TrainingJob:
     best_epoch: int = 0
     finished: bool = False
     pseudo_weight: float = 1.0
+    cache: str = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,13 @@ class PredictedChunk:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Notice:
+    """A sentence for the log of the run."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failure:
     """Why a job ended without a result; `output` is the end of what Ultralytics printed."""
 
@@ -123,7 +131,7 @@ class Failure:
 
 
 Job = TrainingJob | EvaluationJob | ReferencePredictionJob | PredictionJob
-TrainerEvent = EpochResult | TrainedModel | Scores | PredictedChunk | Failure
+TrainerEvent = EpochResult | TrainedModel | Scores | PredictedChunk | Notice | Failure
 
 
 def first_device(device: str | None) -> str | None:
@@ -135,7 +143,7 @@ _KINDS: dict[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind)
     for kind in (
         *(TrainingJob, EvaluationJob, ReferencePredictionJob, PredictionJob),
-        *(EpochResult, TrainedModel, Scores, PredictedChunk, Failure),
+        *(EpochResult, TrainedModel, Scores, PredictedChunk, Notice, Failure),
     )
 }
 

@@ -1,6 +1,5 @@
 """The flow's side of the training process: start it, follow its events, end it."""
 
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,10 +9,15 @@ from typing import TextIO
 
 from tasks.training.job import Failure, Job, TrainerEvent, from_json_line, to_json_line
 from tasks.training.restarts import is_memory_error
-from tasks.weights.process import exit_reason, isolated_process, last_line
+from tasks.weights.process import IsolatedProcess, exit_reason, isolated_process, last_line
 
 POLL_INTERVAL_S = 0.2
 CALLBACK_INTERVAL_S = 10.0
+# What the jobs import, sooner or later: the first optimizer imports dynamo, deterministic algorithms inductor.
+IMPORTS = (
+    *("torch._dynamo", "torch._inductor.config", "ultralytics.models"),
+    *(f"tasks.training.trainer.{module}" for module in ("evaluation", "partial_labels", "reference", "training_run")),
+)
 _LOG_TAIL = 64 * 1024  # bytes; several processes print long tracebacks
 
 
@@ -40,9 +44,7 @@ def run_job(
     return _failure(failure, status, _tail(log))
 
 
-def _follow(
-    process: subprocess.Popen[str], events: Path, pulse: Callable[[], None] | None
-) -> Iterator[list[TrainerEvent]]:
+def _follow(process: IsolatedProcess, events: Path, pulse: Callable[[], None] | None) -> Iterator[list[TrainerEvent]]:
     """Yield the new events, all that there are at a time."""
     pulsed = time.monotonic()
     with events.open(encoding="utf-8") as lines:

@@ -5,13 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prefect import get_run_logger
+from prefect import get_run_logger, runtime
+from prefect import task as prefect_task
+from prefect.context import TaskRunContext
+from pydantic import BaseModel
 
 from tasks.orchestration.step import retried_step, step
 from tasks.parameters import TrainingParams
 from tasks.training import attempts
 from tasks.training.attempts import Checkpoints, EpochListener, TrainingError, failure_reason
 from tasks.training.base_models import require_official
+from tasks.training.evaluation_key import evaluation_key
 from tasks.training.events import TrainedModel
 from tasks.training.job import (
     EvaluationJob,
@@ -22,6 +26,8 @@ from tasks.training.job import (
     TrainerEvent,
     TrainingJob,
     first_device,
+    from_json_line,
+    to_json_line,
 )
 from tasks.training.process import run_job
 from tasks.vision.metrics import Scores
@@ -46,7 +52,7 @@ def resolve_base_model(base_model: str, fetched: Path | None, folder: Path) -> s
 
 def ultralytics_arguments(training: TrainingParams, **others: object) -> dict[str, Any]:
     """Return the arguments of Ultralytics' trainer."""
-    own = training.model_dump(exclude={"rehearse", "overrides", "pseudo_weight"})
+    own = training.model_dump(exclude={"rehearse", "overrides", "pseudo_weight", "cache"})
     # The merge makes one class of all; Ultralytics would call it otherwise in weights, and labels would not match.
     overrides = {name: value for name, value in training.chosen_overrides.items() if name != "single_cls"}
     chosen = overrides | own | {"verbose": False} | others
@@ -63,6 +69,7 @@ def training_job(data: Path, task: str, model: str, training: TrainingParams, fo
         folder=folder,
         arguments=ultralytics_arguments(training),
         pseudo_weight=training.pseudo_weight,
+        cache=training.cache,
     )
 
 
@@ -77,7 +84,7 @@ def run_smoke_test(job: TrainingJob, training: TrainingParams) -> TrainedModel:
     # Plots, which cannot end a training, and the imports of determinism would be half of the time.
     quick = {"plots": False, "deterministic": False}
     models, failure = _events_of(
-        replace(job, arguments=ultralytics_arguments(training, **small, **quick)), TrainedModel
+        replace(job, arguments=ultralytics_arguments(training, **small, **quick), cache="none"), TrainedModel
     )
     if not models:
         reason = failure_reason(failure, job.folder)
@@ -110,7 +117,16 @@ def evaluate(subjects: Sequence[EvaluationTarget], task: str, training: Training
     Raises:
         TrainingError: One cannot be evaluated.
     """
-    job = EvaluationJob(
+    scores, failure = _events_of(_evaluation_job(subjects, task, training, folder), Scores)
+    if len(scores) < len(subjects):
+        raise TrainingError(f"{subjects[len(scores)].weights.name} could not be evaluated: {failure_reason(failure, folder)}")
+    return scores
+
+
+def _evaluation_job(
+    subjects: Sequence[EvaluationTarget], task: str, training: TrainingParams, folder: Path
+) -> EvaluationJob:
+    return EvaluationJob(
         subjects=tuple(subjects),
         task=task,
         folder=folder,
@@ -118,12 +134,47 @@ def evaluate(subjects: Sequence[EvaluationTarget], task: str, training: Training
         device=first_device(training.device),
         workers=training.workers,
     )
-    scores, failure = _events_of(job, Scores)
-    if len(scores) < len(subjects):
-        raise TrainingError(
-            f"{subjects[len(scores)].weights.name} could not be evaluated: {failure_reason(failure, folder)}"
-        )
+
+
+class KeptScores(BaseModel):
+    """Scores as `to_json_line` writes them, and the flow run that made them, by id and by name."""
+
+    scores: str
+    flow_run_id: str
+    flow_run_name: str
+
+
+def evaluate_once(target: EvaluationTarget, task: str, training: TrainingParams, folder: Path) -> Scores:
+    """Return the scores of a model on its data, those of an earlier run if it measured the same with the same.
+
+    Raises:
+        TrainingError: It cannot be evaluated.
+        OSError: A file of the data cannot be read.
+    """
+    key = evaluation_key(target, _evaluation_job([target], task, training, folder))
+    kept = evaluate_cached(target, task, training, folder, key)
+    if kept.flow_run_id != str(runtime.flow_run.id):
+        get_run_logger().info("measured on the same images before, by run '%s'", kept.flow_run_name)
+    scores: Scores = from_json_line(kept.scores)
     return scores
+
+
+def _cache_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
+    return str(arguments["key"])
+
+
+@prefect_task(cache_key_fn=_cache_key, persist_result=True, result_serializer="json")
+def evaluate_cached(
+    target: EvaluationTarget,
+    task: str,
+    training: TrainingParams,
+    folder: Path,
+    key: str,  # noqa: ARG001 - by which the outcome is kept
+) -> KeptScores:
+    """Evaluate a model on its data, cached by `evaluation_key`."""
+    (scores,) = evaluate.fn([target], task, training, folder)
+    run = runtime.flow_run
+    return KeptScores(scores=to_json_line(scores), flow_run_id=str(run.id), flow_run_name=str(run.name))
 
 
 @step

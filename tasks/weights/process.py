@@ -13,28 +13,22 @@ from typing import TextIO
 
 import psutil
 
+from tasks.weights.fork_server import CHECKOUT, ForkedProcess, ForkServerError, current_server
 from tasks.weights.isolation import without_credentials
+from tasks.weights.scheduling import stand_back
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 CHECK_INTERVAL_S = 1.0
+IsolatedProcess = subprocess.Popen[str] | ForkedProcess
 
 
 @contextlib.contextmanager
-def isolated_process(module: str, arguments: Sequence[str], output: TextIO) -> Iterator[subprocess.Popen[str]]:
+def isolated_process(module: str, arguments: Sequence[str], output: TextIO) -> Iterator[IsolatedProcess]:
     """Run `python -m MODULE ARGUMENTS OWNER` in the folder of the file `output`; OWNER is the id of this process.
 
-    At the end of the block the process and all its children are killed: the last of them frees the GPU.
+    In a `fork_server` it is a fork, if the server is there and has nothing else to do. At the end of the block the
+    process and all its children are killed: the last of them frees the GPU.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments, str(os.getpid())],
-        cwd=Path(output.name).parent,  # what Ultralytics downloads there is removed with the run
-        env=without_credentials(os.environ, CHECKOUT),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        text=True,
-    )
+    process = _start(module, [*arguments, str(os.getpid())], output)
     try:
         stand_back(process.pid, os.nice(0))
         yield process
@@ -51,24 +45,20 @@ def isolated_process(module: str, arguments: Sequence[str], output: TextIO) -> I
         psutil.wait_procs(family, timeout=5)
 
 
-def stand_back(pid: int, nice: int) -> None:
-    """Have the kernel weigh the session that process `pid` leads by `nice`, 0 to 19.
-
-    Linux shares a processor among sessions first (man 7 sched, autogroup), and looks at the nice of a process only
-    within its own. Without this a session of nice 19 gets as much as that of everything else.
-    """
-    with contextlib.suppress(FileNotFoundError):  # a kernel that knows no such groups
-        group = Path(f"/proc/{pid}/autogroup")
-        deadline = time.monotonic() + 1
-        while time.monotonic() < deadline:
-            try:
-                group.write_text(str(nice))
-            except BlockingIOError:  # of all users together ten a second may
-                time.sleep(0.05)
-            except OSError:  # it has ended, or runs where nobody may
-                return
-            else:
-                return
+def _start(module: str, arguments: Sequence[str], output: TextIO) -> IsolatedProcess:
+    if server := current_server():
+        with contextlib.suppress(ForkServerError):
+            return server.start(module, arguments, output)
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=Path(output.name).parent,  # what Ultralytics downloads there is removed with the run
+        env=without_credentials(os.environ, CHECKOUT),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    )
 
 
 def exit_reason(status: int, output: str) -> str:

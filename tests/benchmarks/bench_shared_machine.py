@@ -25,7 +25,7 @@ from infra.stack_settings import StackSettings
 from tasks.orchestration import deployed_flows
 from tasks.orchestration.prefect_client import patient_client
 from tasks.serving.served_model import ServedModel
-from tasks.weights.process import stand_back
+from tasks.weights.scheduling import stand_back
 from tests.benchmarks import bench_predict, scenes
 from tests.benchmarks.results import Measure, record
 from tests.chaos.steps import processes, set_state, until

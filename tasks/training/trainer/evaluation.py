@@ -9,6 +9,7 @@ import numpy as np
 from tasks.training.events import metric_name
 from tasks.training.job import EvaluationJob
 from tasks.training.trainer.class_name_override import override_class_names, read_class_names
+from tasks.training.trainer.image_cache import read_cached_images
 from tasks.training.trainer.loader_check import explain_lost_data, require_all_loaded
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.metrics import Scores
@@ -52,7 +53,10 @@ def evaluate_split(data: Path, model: Any, task: str, **arguments: Any) -> Score
     from tasks.training.trainer.partial_labels import choose_validator  # imports Ultralytics
 
     with explain_lost_data(data, task):
-        model.val(choose_validator(model, data), data=str(data), verbose=False, **arguments)
+        validator = choose_validator(model, data)
+        if task != "classify":
+            validator = read_cached_images(model, validator)
+        model.val(validator, data=str(data), verbose=False, **arguments)
     return to_scores(validators[-1], task, names)
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from tasks.files import write_atomically
 from tasks.training.events import EpochResult, TrainedModel, metric_name
-from tasks.training.job import TrainerEvent, TrainingJob, first_device
+from tasks.training.job import Notice, TrainerEvent, TrainingJob, first_device
 from tasks.training.report.worst_images import FOLDER
 from tasks.training.trainer.class_name_override import override_class_names, read_class_names
 from tasks.training.trainer.evaluation import evaluate_split, to_scores
+from tasks.training.trainer.image_cache import cache_images, choose_cache
 from tasks.training.trainer.loader_check import explain_lost_data, require_all_loaded
 from tasks.training.trainer.pseudo_weight import weigh_pseudo_labels
 from tasks.training.trainer.ultralytics_setup import configure_ultralytics, load_model
@@ -44,6 +45,10 @@ def train(job: TrainingJob, emit: EmitEvent, owners: Sequence[int]) -> None:
     from tasks.training.trainer.partial_labels import choose_trainer  # imports Ultralytics
 
     trainer = weigh_pseudo_labels(model, choose_trainer(model, job.data), job.data, job.pseudo_weight)
+    choice = choose_cache(job)
+    emit(Notice(text=f"training.cache: {choice.why}"))
+    if choice.is_kept:
+        trainer = cache_images(model, trainer)
     with explain_lost_data(job.data, job.task):
         model.train(trainer, data=str(job.data), save_dir=str(job.folder / RUN_FOLDER), **start, **arguments)
 

@@ -16,6 +16,7 @@ from tasks.tracked_training import comparison, contenders
 from tasks.tracked_training.contenders import Contender
 from tasks.tracking import registry
 from tasks.tracking.registry import ModelVersion
+from tasks.training.job import EvaluationTarget
 from tasks.training.steps import evaluate
 from tests.tasks.evaluation.test_version_evaluation import perfect, unpacked
 from tests.tasks.merge.archives import dataset, merge
@@ -53,12 +54,12 @@ def test_a_class_that_the_champion_does_not_know_makes_no_version_less_robust(
     assert [measured[each].mean for each in both] == pytest.approx([1.0, 1.0])
 
 
-def evaluate_on_full_disk(*arguments: Any) -> Any:
+def evaluate_on_full_disk(target: EvaluationTarget, *arguments: Any) -> Any:
     """Every write to a file fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
-        return evaluate.fn(*arguments)
+        return evaluate.fn([target], *arguments)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -71,7 +72,7 @@ def test_a_version_that_a_full_disk_keeps_from_being_measured_is_refused_with_th
     trained = MagicMock(folder=tmp_path / "training", batch=2, weights=tmp_path / "best.pt")
     monkeypatch.setattr(registry, "find_champion", lambda _: None)
     monkeypatch.setattr(contenders, "write_relabelled_split", write_relabelled_split.fn)
-    monkeypatch.setattr(contenders, "evaluate", evaluate_on_full_disk)
+    monkeypatch.setattr(contenders, "evaluate_once", evaluate_on_full_disk)
     policy = PromotionPolicy(gold="gold.zip", min_map50=0)
     with disable_run_logger():
         decision = comparison.decide_promotion(version, trained, merged, TrainingParams(), policy)

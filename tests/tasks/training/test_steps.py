@@ -33,7 +33,7 @@ from tasks.training.report.worst_images import embed_worst_images
 from tasks.training.trainer import worst_predictions
 from tasks.training.trainer.ultralytics_setup import load_model
 from tasks.vision.detections import Detections
-from tasks.weights.process import CHECKOUT
+from tasks.weights.fork_server import CHECKOUT
 from tests.tasks.training.disk import Disk
 from tests.waiting import eventually
 
