@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from tasks.deployment import announcements, approval, gates, live_thresholds, publication
+from tasks.deployment import announcements, approval, gates, live_thresholds, precision, publication
 from tasks.deployment.session import deployment_session
 from tasks.orchestration import current_run, outcome
 from tasks.orchestration.scratch import scratch_folder
@@ -19,7 +19,8 @@ def deploy_model(
 ) -> State:
     """Serve a version (the challenger, unless one is named) and make it the champion.
 
-    It is compared with its weights first, and tried on a share of inference if `serving.canary` says so, under a name
+    It is compared with its weights first, in each precision that may serve, of which the quickest that answers as they
+    do is chosen. It is tried on a share of inference if `serving.canary` says so, under a name
     of its own. Last, a person is asked if `serving.approval` says so; the run is suspended until the answer. Clients
     get the version that is served now until the new one is the champion, whatever happens.
     """
@@ -40,11 +41,13 @@ def deploy_model(
         weights = registry.fetch_weights(registered, folder / "weights")
         published = publication.ensure_published(registered, weights, folder / "export")
         thresholds = live_thresholds.read_live_thresholds(model_name, registered.version)
-        model = registered.served(published.digest, serving.precision, thresholds)
-        change = session.rollout(model, serving, champions.history)
-        with change.loaded_candidate(published) as candidate:
+        chosen = precision.find_precision(registered, serving, approved=bool(approved))
+        model = registered.served(published.digest, chosen or precision.EXACT, thresholds)
+        change = session.rollout(model, precision.serving_in(serving, chosen), champions.history)
+        with change.loaded_candidate(published) as loaded:
+            candidate = loaded
             if serving.parity and not approved:
-                gates.require_parity(change, candidate, weights, serving.parity, folder, session.record)
+                candidate = gates.require_parity(change, loaded, weights, serving.parity, folder, session.record)
             rival = champions.find_rival(model.version)
             if serving.canary and rival and not approved:
                 gates.require_canary(

@@ -8,10 +8,13 @@ needed for a while is served aside (`triton_names`): a candidate, and versions t
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import TypeVar
 
 from prefect import get_run_logger
@@ -55,8 +58,9 @@ RequireLock = Callable[[], None]  # raises Superseded if another flow run works 
 class Rollout:
     """The change of the champion from `former` to `model`, by a flow run that holds the lock of the model.
 
-    `history` are the champions with `model`, the last of them. `away` are the servers that have not changed because
-    they did not answer.
+    `history` are the champions with `model`, the last of them. `int8_graph` is the file of an INT8 graph that is tried
+    and not in the repository yet, `load_seconds` what the last load in a precision took. `away` are the servers that
+    have not changed because they did not answer.
     """
 
     model: ServedModel
@@ -65,10 +69,13 @@ class Rollout:
     history: Sequence[int]
     flow_run_id: str
     require_lock: RequireLock
+    int8_graph: Path | None = None
+    load_seconds: dict[str, float] = field(default_factory=dict, init=False)
     is_champion: bool = field(default=False, init=False)
     away: set[TritonServer] = field(default_factory=set, init=False)
     _lower_versions: dict[TritonServer, list[ServedModel]] = field(default_factory=dict, init=False)
-    _loads: int = field(default=0, init=False)
+    _loads: Counter[str] = field(default_factory=Counter, init=False)
+    _loaded_as: dict[str, str] = field(default_factory=dict, init=False)
 
     @contextmanager
     def loaded_candidate(self, published: PublishedVersion) -> Iterator[ServedModel]:
@@ -83,7 +90,6 @@ class Rollout:
         """
         candidate = replace(self.model, aside=candidate_name(self.model.name))
         try:
-            SERVICE_RESTART.call(lambda: AsideVersions(self.model.name).copy(self.model.version, candidate.entry))
             self._require_loadable(candidate)
             yield candidate
         except Superseded:
@@ -100,16 +106,60 @@ class Rollout:
         SERVICE_RESTART.call(self.require_lock)
         _unload_candidate(candidate, SERVICE_RESTART)
 
+    @contextmanager
+    def loaded_trials(self, trials: Iterable[ServedModel]) -> Iterator[dict[str, str]]:
+        """Serve the candidate in more precisions in the block; yields why one is left out, by precision.
+
+        Each is loaded in its very precision under a name of its own, or not at all.
+
+        Raises:
+            ServingError: Triton stays away.
+            Superseded: Another process works on the model now, and unloads them.
+        """
+        left_out: dict[str, str] = {}
+        loaded: list[ServedModel] = []
+        try:
+            for trial in trials:
+                loaded.append(trial)
+                try:
+                    self.ask_candidate([trial], partial(grpc_client.smoke_test, trial))
+                except ServingError as error:
+                    if error.transient:
+                        raise
+                    left_out[trial.precision] = str(error)
+            yield left_out
+        except Superseded:
+            raise
+        except BaseException:
+            _raise_if_superseded(self.require_lock)
+            for trial in loaded:
+                _unload_candidate(trial)
+            raise
+        SERVICE_RESTART.call(self.require_lock)
+        for trial in loaded:
+            _unload_candidate(trial, SERVICE_RESTART)
+
+    def serve_in(self, precision: str, digest: str) -> ServedModel:
+        """Go on with the version in another precision, of the graph of that digest; returns the candidate in it.
+
+        The candidate is loaded anew when it is asked next.
+        """
+        self.model = replace(self.model, precision=precision, digest=digest)
+        self.serving = self.serving.model_copy(update={"precision": precision})
+        return replace(self.model, aside=candidate_name(self.model.name))
+
     def _require_loadable(self, candidate: ServedModel) -> None:
         try:
-            self.ask_candidate(candidate, lambda: grpc_client.smoke_test(candidate))
+            self.ask_candidate([candidate], lambda: grpc_client.smoke_test(candidate))
         except ServingError as error:
             if error.transient:
                 raise
             raise VersionRefusedError("loading", str(error)) from error
 
-    def ask_candidate(self, candidate: ServedModel, question: Callable[[], R]) -> R:
-        """Return what `question` returns; a Triton that dies meanwhile gets the candidate and the question again.
+    def ask_candidate(self, candidates: Sequence[ServedModel], question: Callable[[], R]) -> R:
+        """Return what `question` returns; a Triton that dies meanwhile gets the candidates and the question again.
+
+        `candidates` are the version in one precision or more.
 
         Raises:
             ServingError: The candidate does not load, Triton has died under it `MAX_LOADS` times, or stays away.
@@ -118,21 +168,34 @@ class Rollout:
         def ask() -> R:
             self.require_lock()
             with talking_to(current_server()):  # of several, the same for the whole question
-                if not model_control.is_loaded(candidate):
-                    self._load_candidate(candidate)
+                for candidate in candidates:
+                    loaded_as = self._loaded_as.get(candidate.entry, candidate.precision)
+                    if loaded_as != candidate.precision or not model_control.is_loaded(candidate):
+                        self._load_candidate(candidate)
                 return question()
 
         return SERVICE_RESTART.call(ask)
 
     def _load_candidate(self, candidate: ServedModel) -> None:
-        if self._loads == MAX_LOADS:
+        if self._loads[candidate.entry] == MAX_LOADS:
             raise ServingError(
                 f"Expected Triton to live on with {candidate.name} version {candidate.version}, found that it lost it "
                 f"{MAX_LOADS} times. See Triton's log; deploy it again if Triton was stopped for another reason."
             )
-        self._loads += 1
-        log_step("loading version %d into Triton, aside of what clients get", candidate.version)
-        model_control.load_aside(candidate, self.serving)
+        self._loads[candidate.entry] += 1
+        log_step(
+            "loading version %d in %s into Triton, aside of what clients get", candidate.version, candidate.precision
+        )
+        began = time.monotonic()
+        files = AsideVersions(candidate.name)
+        files.copy(candidate.version, candidate.entry)
+        if candidate.precision == "int8" and self.int8_graph:
+            files.add_int8_graph(candidate.version, candidate.entry, self.int8_graph)
+        # A precision that somebody has named may fall back to f32, as ever; one that is compared may not.
+        exact = candidate.entry != candidate_name(candidate.name)
+        model_control.load_aside(candidate, self.serving, exact=exact)
+        self._loaded_as[candidate.entry] = candidate.precision
+        self.load_seconds[candidate.precision] = time.monotonic() - began
 
     def make_champion(self) -> None:
         """Serve the version under the model's own name, and make it the champion.

@@ -14,6 +14,7 @@ from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 
 GRAPH = "model.onnx"
+INT8_GRAPH = "model.int8.onnx"  # beside it, of a version that was served in int8
 MAIN_CODE = "model.py"
 CONFIG = "config.pbtxt"
 CODE_FOLDER = Path(__file__).parents[2] / "model_repository" / "graph"
@@ -60,13 +61,37 @@ def read_published_digest(model_name: str, version: int) -> str | None:
 
 
 @retried_step
-def require_published(model_name: str, version: int) -> str:
-    """Return the SHA-256 in hex of a version's graph.
+def publish_int8_graph(model_name: str, version: int, graph: Path) -> str:
+    """Write the INT8 graph into the folder of a version, unless there is one; returns its SHA-256 in hex."""
+    published = read_int8_digest.fn(model_name, version)
+    if published is None:
+        published = sha256_of(graph)
+        _MODELS.upload(graph, f"{model_name}/{version}/{INT8_GRAPH}", {_DIGEST: published})
+    return published
+
+
+@retried_step
+def read_int8_digest(model_name: str, version: int) -> str | None:
+    """Return the SHA-256 in hex of a version's INT8 graph; None if it has none."""
+    return (_MODELS.metadata(f"{model_name}/{version}/{INT8_GRAPH}") or {}).get(_DIGEST)
+
+
+@step
+def fetch_graph(model_name: str, version: int, path: Path) -> None:
+    """Write a version's graph to `path`."""
+    _MODELS.download(f"{model_name}/{version}/{GRAPH}", path)
+
+
+@retried_step
+def require_published(model_name: str, version: int, precision: str = "f32") -> str:
+    """Return the SHA-256 in hex of the graph by which a version is served in a precision.
 
     Raises:
         StorageError: The version is not in the repository.
     """
     digest = read_published_digest.fn(model_name, version)
+    if digest is not None and precision == "int8":
+        digest = read_int8_digest.fn(model_name, version)
     if digest is None:
         raise StorageError(
             f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {GRAPH} and {MAIN_CODE}, found none: it was "
@@ -91,8 +116,13 @@ class AsideVersions:
     def copy(self, version: int, entry: str) -> None:
         """Copy a version to `entry`, inside the store; raises StorageError if it is not complete."""
         require_published.fn(self._model_name, version)
-        for name in VERSION_FILES:
+        int8 = [INT8_GRAPH] if read_int8_digest.fn(self._model_name, version) else []
+        for name in (*int8, *VERSION_FILES):
             _MODELS.copy(f"{self._model_name}/{version}/{name}", f"{entry}/{version}/{name}")
+
+    def add_int8_graph(self, version: int, entry: str, graph: Path) -> None:
+        """Put an INT8 graph into a copy, to try it before it comes into the folder of the version."""
+        _MODELS.upload(graph, f"{entry}/{version}/{INT8_GRAPH}", {_DIGEST: sha256_of(graph)})
 
     def names(self) -> list[str]:
         """Return the names under which something was put aside."""

@@ -23,6 +23,7 @@ QUEUE_DELAY_US = 500
 NO_DEFAULT_VERSION = 0  # the champion of a version that is served aside: its clients name the version
 _CHAMPION = "champion"
 _KEPT_UNTIL = "kept_until"
+_EXACT = "exact_precision"  # the model refuses to load rather than run in another precision
 _THREADS = "intra_op_thread_count"  # the ONNX Runtime backend's own name for it
 
 
@@ -126,6 +127,11 @@ def config_versions(config: Mapping[str, Any]) -> list[int]:
 def set_kept_until(config: Mapping[str, Any], until: float) -> dict[str, Any]:
     """Return the config of a version that runs of inference may use until then, in seconds since 1970."""
     return {**config, "parameters": {**config.get("parameters", {}), _KEPT_UNTIL: {"string_value": f"{until:.0f}"}}}
+
+
+def require_exact_precision(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a version that backend python loads in its very precision, or not at all."""
+    return {**config, "parameters": {**config.get("parameters", {}), _EXACT: {"string_value": "true"}}}
 
 
 def read_kept_until(config: Mapping[str, Any]) -> float:

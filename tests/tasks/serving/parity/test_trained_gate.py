@@ -72,7 +72,7 @@ def prepared(data: Path, epochs: int, folder: Path) -> Case:
     job = ReferencePredictionJob(
         weights=weights,
         sample=folder / "sample.zip",
-        served=folder / "asked",
+        served=(folder / "asked",),
         reference=reference,
         image_size=SIZE,
         task="detect",
