@@ -648,7 +648,7 @@ class ServingParams(Parameters):
     backend: Literal["python", "onnxruntime"] = Field(
         "python", description="The engine: python in every Triton, onnxruntime (TensorRT on a GPU) in its containers."
     )
-    precision: Literal["auto", "f32", "f16", "bf16", "int8"] = Field(
+    precision: Literal["auto", "f32", "f16", "bf16", "int8", "int8-mixed"] = Field(
         "auto",
         description="Number format of the served model. auto tries those that this Triton has, and serves the quickest "
         "that answers as the weights do (f32 without serving.parity). A named one is served if it passes the gates; "

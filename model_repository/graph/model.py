@@ -22,7 +22,10 @@ from .runtimes import Images, OnnxRuntime, OpenVino, Outputs, Runtime
 from .task_outputs import OUTPUTS, output_shapes
 
 GRAPH = "model.onnx"
-GRAPHS = {"int8": "model.int8.onnx"}  # of precisions whose numbers are in a graph of their own
+GRAPHS = {
+    "int8": "model.int8.onnx",
+    "int8-mixed": "model.int8-mixed.onnx",
+}  # of precisions whose numbers are in a graph of their own
 
 
 def choose_runtime(

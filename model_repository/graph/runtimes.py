@@ -17,7 +17,7 @@ Outputs = dict[str, NDArray[np.float32]]
 OnResult = Callable[[int, Outputs | Exception], None]
 
 # OpenVINO's names of the arithmetic that a CPU has.
-_CAPABILITY = {"bf16": "BF16", "f16": "FP16", "int8": "INT8"}
+_CAPABILITY = {"bf16": "BF16", "f16": "FP16", "int8": "INT8", "int8-mixed": "INT8"}
 
 
 class Runtime(Protocol):
@@ -101,7 +101,7 @@ class OpenVino:
         self.output_indices = _output_indices([set(output.names) for output in model.outputs], outputs)
         model.reshape({"images": [1, *self.shape[1:]]})
         options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": threads}
-        hint = "f32" if precision == "int8" else precision  # of what a graph with INT8 layers leaves in floats
+        hint = "f32" if precision.startswith("int8") else precision  # of what a graph with INT8 layers leaves in floats
         compiled = core.compile_model(model, "CPU", options | {"INFERENCE_PRECISION_HINT": hint})
         streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self.pool = ThreadPoolExecutor(streams)

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-from tasks.dataset.validation_sample import unpack_sample
 from tasks.deployment.precision import AUTO, MEASURED_ON, PRECISION, compare_precisions, measured_on
 from tasks.deployment.refusals import VersionRefusedError
 from tasks.deployment.rollout import Rollout
-from tasks.errors import StudioError
-from tasks.merge.steps import SAMPLE
+from tasks.deployment.version_sample import VersionSample
 from tasks.orchestration.artifacts import show_markdown
 from tasks.orchestration.current_run import log_step
 from tasks.orchestration.flow_runs import OwnershipGuard
@@ -24,11 +22,15 @@ from tasks.tracking.canaries import announced_canary
 from tasks.tracking.deployment_runs import RolloutRecord, rollout_link
 from tasks.tracking.links import page_links
 from tasks.tracking.registry import tag_version
-from tasks.tracking.runs import download_artifact
 
 
 def require_parity(
-    change: Rollout, candidate: ServedModel, weights: Path, policy: ParityPolicy, folder: Path, record: RolloutRecord
+    change: Rollout,
+    candidate: ServedModel,
+    weights: Path,
+    sample: VersionSample,
+    policy: ParityPolicy,
+    record: RolloutRecord,
 ) -> ServedModel:
     """Compare Triton's answers with those of the weights, on validation images of the training.
 
@@ -39,18 +41,11 @@ def require_parity(
         StudioError: There is nothing to compare them on.
     """
     title = f"{candidate.name} version {candidate.version}"
-    packed = download_artifact(candidate.run_id, SAMPLE, folder / "sample")
-    if packed is None:
-        raise StudioError(
-            f"Expected {SAMPLE} in the MLflow run of {title}, found none. Train it again, or go without the "
-            f"comparison: serving.parity = null."
-        )
-    sample = unpack_sample(packed, candidate.task, folder / "shown")
-    compared = compare_precisions(change, candidate, weights, (packed, sample), policy, folder)
+    compared = compare_precisions(change, candidate, weights, sample, policy, sample.folder)
     choice = compared.choice
     parity, precision = choice.judged, choice.chosen.precision
 
-    exhibits = draw_worst(parity, sample, compared.reference, compared.served[precision])
+    exhibits = draw_worst(parity, sample.unpacked, compared.reference, compared.served[precision])
     record.pages["parity.html"] = parity_page(parity, exhibits, title, choice)
     record.metrics |= {"parity/agreement": parity.agreement, "parity/drop": parity.map_drop} | choice.metrics
     tags = parity_tags(parity)
@@ -67,7 +62,7 @@ def require_parity(
         )
     tag_version(candidate.name, candidate.version, tags)
     log_step("version %d is to be served in %s: %s", candidate.version, precision, choice.reason(choice.chosen))
-    return change.serve_in(precision, candidate.digest)
+    return change.serve_in(precision, choice.chosen.digest)
 
 
 def require_canary(

@@ -30,7 +30,7 @@ from tasks.serving import grpc_client, model_control
 from tasks.serving.http_client import ServingError
 from tasks.serving.kept_versions import keep_in_use, unload_aside, unload_unused, warn_on_error
 from tasks.serving.model_control import Snapshot
-from tasks.serving.model_repository import AsideVersions, ConfigFile, PublishedVersion
+from tasks.serving.model_repository import AsideVersions, ConfigFile, PublishedVersion, publish_precision
 from tasks.serving.served_model import ServedModel
 from tasks.serving.servers import (
     ServersAwayError,
@@ -58,9 +58,9 @@ RequireLock = Callable[[], None]  # raises Superseded if another flow run works 
 class Rollout:
     """The change of the champion from `former` to `model`, by a flow run that holds the lock of the model.
 
-    `history` are the champions with `model`, the last of them. `int8_graph` is the file of an INT8 graph that is tried
-    and not in the repository yet, `load_seconds` what the last load in a precision took. `away` are the servers that
-    have not changed because they did not answer.
+    `history` are the champions with `model`, the last of them. `new_graphs` are graphs by precision that are tried and
+    not in the repository yet, `load_seconds` what the last load in a precision took. `away` are the servers that have
+    not changed because they did not answer.
     """
 
     model: ServedModel
@@ -69,7 +69,7 @@ class Rollout:
     history: Sequence[int]
     flow_run_id: str
     require_lock: RequireLock
-    int8_graph: Path | None = None
+    new_graphs: dict[str, Path] = field(default_factory=dict, init=False)
     load_seconds: dict[str, float] = field(default_factory=dict, init=False)
     is_champion: bool = field(default=False, init=False)
     away: set[TritonServer] = field(default_factory=set, init=False)
@@ -107,27 +107,29 @@ class Rollout:
         _unload_candidate(candidate, SERVICE_RESTART)
 
     @contextmanager
-    def loaded_trials(self, trials: Iterable[ServedModel]) -> Iterator[dict[str, str]]:
-        """Serve the candidate in more precisions in the block; yields why one is left out, by precision.
+    def loaded_trials(self) -> Iterator[Callable[[ServedModel], str]]:
+        """Serve the candidate in more precisions until the end of the block; yields what loads one.
 
-        Each is loaded in its very precision under a name of its own, or not at all.
+        It loads it in its very precision under a name of its own and returns an empty text, or else why it cannot.
 
         Raises:
             ServingError: Triton stays away.
             Superseded: Another process works on the model now, and unloads them.
         """
-        left_out: dict[str, str] = {}
         loaded: list[ServedModel] = []
+
+        def load(trial: ServedModel) -> str:
+            loaded.append(trial)
+            try:
+                self.ask_candidate([trial], partial(grpc_client.smoke_test, trial))
+            except ServingError as error:
+                if error.transient:
+                    raise
+                return str(error)
+            return ""
+
         try:
-            for trial in trials:
-                loaded.append(trial)
-                try:
-                    self.ask_candidate([trial], partial(grpc_client.smoke_test, trial))
-                except ServingError as error:
-                    if error.transient:
-                        raise
-                    left_out[trial.precision] = str(error)
-            yield left_out
+            yield load
         except Superseded:
             raise
         except BaseException:
@@ -147,6 +149,16 @@ class Rollout:
         self.model = replace(self.model, precision=precision, digest=digest)
         self.serving = self.serving.model_copy(update={"precision": precision})
         return replace(self.model, aside=candidate_name(self.model.name))
+
+    def try_graph(self, graph: Path | None) -> None:
+        """Try the version with this graph, which is not in the repository yet; None takes the one that is."""
+        if graph:
+            self.new_graphs[self.model.precision] = graph
+
+    def publish_graph(self) -> None:
+        """Write the graph of the precision in which the version is to serve into its folder, if it is a new one."""
+        if graph := self.new_graphs.get(self.model.precision):
+            publish_precision(self.model.name, self.model.version, self.model.precision, graph)
 
     def _require_loadable(self, candidate: ServedModel) -> None:
         try:
@@ -189,8 +201,8 @@ class Rollout:
         began = time.monotonic()
         files = AsideVersions(candidate.name)
         files.copy(candidate.version, candidate.entry)
-        if candidate.precision == "int8" and self.int8_graph:
-            files.add_int8_graph(candidate.version, candidate.entry, self.int8_graph)
+        if graph := self.new_graphs.get(candidate.precision):
+            files.add_precision(candidate.version, candidate.entry, candidate.precision, graph)
         # A precision that somebody has named may fall back to f32, as ever; one that is compared may not.
         exact = candidate.entry != candidate_name(candidate.name)
         model_control.load_aside(candidate, self.serving, exact=exact)

@@ -133,7 +133,7 @@ def read_snapshot(model_name: str) -> Snapshot:
 def current_serving_params(model_name: str) -> ServingParams:
     """Return how the versions of a model are served now; the defaults if none is."""
     config = retried(read_snapshot)(model_name).config
-    return triton_config.read_serving_params(config) if config else ServingParams()
+    return triton_config.read_serving_params(config) if config else ServingParams(precision="f32")
 
 
 @step

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from tasks.files import sha256_of
 from tasks.orchestration.step import retried_step, step
+from tasks.serving.served_model import PRECISION_GRAPHS
 from tasks.serving.triton_names import aside_prefix
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
 from tasks.storage.s3_client import SHORT_OUTAGE, StorageError
 
 GRAPH = "model.onnx"
-INT8_GRAPH = "model.int8.onnx"  # beside it, of a version that was served in int8
 MAIN_CODE = "model.py"
 CONFIG = "config.pbtxt"
 CODE_FOLDER = Path(__file__).parents[2] / "model_repository" / "graph"
@@ -61,19 +61,16 @@ def read_published_digest(model_name: str, version: int) -> str | None:
 
 
 @retried_step
-def publish_int8_graph(model_name: str, version: int, graph: Path) -> str:
-    """Write the INT8 graph into the folder of a version, unless there is one; returns its SHA-256 in hex."""
-    published = read_int8_digest.fn(model_name, version)
-    if published is None:
-        published = sha256_of(graph)
-        _MODELS.upload(graph, f"{model_name}/{version}/{INT8_GRAPH}", {_DIGEST: published})
-    return published
+def publish_precision(model_name: str, version: int, precision: str, graph: Path) -> None:
+    """Write the graph of a precision that has one of its own into the folder of a version; one that is there stays."""
+    if read_precision_digest.fn(model_name, version, precision) is None:
+        _MODELS.upload(graph, f"{model_name}/{version}/{PRECISION_GRAPHS[precision]}", {_DIGEST: sha256_of(graph)})
 
 
 @retried_step
-def read_int8_digest(model_name: str, version: int) -> str | None:
-    """Return the SHA-256 in hex of a version's INT8 graph; None if it has none."""
-    return (_MODELS.metadata(f"{model_name}/{version}/{INT8_GRAPH}") or {}).get(_DIGEST)
+def read_precision_digest(model_name: str, version: int, precision: str) -> str | None:
+    """Return the SHA-256 in hex of a version's own graph of a precision; None if it has none."""
+    return (_MODELS.metadata(f"{model_name}/{version}/{PRECISION_GRAPHS[precision]}") or {}).get(_DIGEST)
 
 
 @step
@@ -90,11 +87,12 @@ def require_published(model_name: str, version: int, precision: str = "f32") -> 
         StorageError: The version is not in the repository.
     """
     digest = read_published_digest.fn(model_name, version)
-    if digest is not None and precision == "int8":
-        digest = read_int8_digest.fn(model_name, version)
+    if digest is not None and precision in PRECISION_GRAPHS:
+        digest = read_precision_digest.fn(model_name, version, precision)
     if digest is None:
         raise StorageError(
-            f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {GRAPH} and {MAIN_CODE}, found none: it was "
+            f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {PRECISION_GRAPHS.get(precision, GRAPH)} "
+            f"and {MAIN_CODE}, found none: it was "
             f"never deployed, or was removed. Run deploy-model/gpu with version {version}, which exports it."
         )
     return digest
@@ -116,13 +114,17 @@ class AsideVersions:
     def copy(self, version: int, entry: str) -> None:
         """Copy a version to `entry`, inside the store; raises StorageError if it is not complete."""
         require_published.fn(self._model_name, version)
-        int8 = [INT8_GRAPH] if read_int8_digest.fn(self._model_name, version) else []
-        for name in (*int8, *VERSION_FILES):
+        own = [
+            name
+            for precision, name in PRECISION_GRAPHS.items()
+            if read_precision_digest.fn(self._model_name, version, precision)
+        ]
+        for name in (*own, *VERSION_FILES):
             _MODELS.copy(f"{self._model_name}/{version}/{name}", f"{entry}/{version}/{name}")
 
-    def add_int8_graph(self, version: int, entry: str, graph: Path) -> None:
-        """Put an INT8 graph into a copy, to try it before it comes into the folder of the version."""
-        _MODELS.upload(graph, f"{entry}/{version}/{INT8_GRAPH}", {_DIGEST: sha256_of(graph)})
+    def add_precision(self, version: int, entry: str, precision: str, graph: Path) -> None:
+        """Put the graph of a precision into a copy, to try it before it comes into the folder of the version."""
+        _MODELS.upload(graph, f"{entry}/{version}/{PRECISION_GRAPHS[precision]}", {_DIGEST: sha256_of(graph)})
 
     def names(self) -> list[str]:
         """Return the names under which something was put aside."""

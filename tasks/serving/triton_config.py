@@ -158,6 +158,7 @@ def read_serving_params(config: Mapping[str, Any]) -> ServingParams:
         instances=int(config["instance_group"][0].get("count", 1)),
         max_batch_size=int(config["max_batch_size"]),
         threads=int(_optional(config, _THREADS, "0")),
+        precision="f32",  # each version has its own
     )
 
 

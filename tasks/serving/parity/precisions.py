@@ -20,10 +20,11 @@ class PrecisionTrial:
 
     `rates` are the images a second of Triton in each round; the rounds of all trials of a version went in turns.
     `left_out` says why there was nothing to measure; without it there are `parity` and `rates`. `seconds` is what the
-    trial cost beside the others.
+    trial cost beside the others, `digest` the SHA-256 (hex) of its graph.
     """
 
     precision: str
+    digest: str = ""
     left_out: str = ""
     parity: ParityReport | None = None
     rates: tuple[float, ...] = ()
