@@ -37,13 +37,15 @@ def write_int8_graphs(graph: Path, images: Path, targets: Mapping[str, Path]) ->
     model = _named(onnx.load(graph))
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv" and _INTEGRAL not in node.name]
     with tempfile.TemporaryDirectory(prefix="calibrating-", dir=images.parent) as scratch:
+        named = Path(scratch) / "model.onnx"  # a file: the quantiser moves the numbers of a model in memory elsewhere
+        onnx.save(model, named)
         for precision, target in targets.items():
             chosen = convolutions if precision == "int8" else _without_head(convolutions)
             if not chosen:
                 raise ExportError(f"expected convolutions to quantise for {precision}, found none: serve it in f32")
             with write_atomically(target) as unfinished:
                 quantize_static(
-                    model,
+                    named,
                     unfinished,
                     _Images(squares),
                     quant_format=QuantFormat.QDQ,
