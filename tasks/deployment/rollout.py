@@ -158,6 +158,7 @@ class Rollout:
     def publish_graph(self) -> None:
         """Write the graph of the precision in which the version is to serve into its folder, if it is a new one."""
         if graph := self.new_graphs.get(self.model.precision):
+            SERVICE_RESTART.call(self.require_lock)
             publish_precision(self.model.name, self.model.version, self.model.precision, graph)
 
     def _require_loadable(self, candidate: ServedModel) -> None:

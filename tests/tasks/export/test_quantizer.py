@@ -33,10 +33,10 @@ def squares(count: int) -> np.ndarray:
 
 
 def quantised(path: Path) -> list[str]:
-    """The convolutions of which the input was quantised."""
+    """The convolutions of which the weights are in INT8."""
     nodes = onnx.load(path).graph.node
     whole = {output for node in nodes if node.op_type == "DequantizeLinear" for output in node.output}
-    return [node.name for node in nodes if node.op_type == "Conv" and node.input[0] in whole]
+    return [node.name for node in nodes if node.op_type == "Conv" and node.input[1] in whole]
 
 
 def test_all_convolutions_or_all_but_those_of_the_head_are_in_int8(exported: Path, tmp_path: Path) -> None:
