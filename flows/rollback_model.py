@@ -27,8 +27,8 @@ def rollback_model(model_name: ModelName, version: RollbackVersion | None = None
         session.record.version = target
         current_run.log_step("going back to %s version %d", model_name, target)
         registered = registry.find_version(model_name, target)
-        digest = model_repository.require_published(model_name, target)
         serving = champions.serving_params_of(model_name, target) or model_control.current_serving_params(model_name)
+        digest = model_repository.require_published(model_name, target, serving.precision)
         thresholds = live_thresholds.read_live_thresholds_once(model_name, target)
         model = registered.served(digest, serving.precision, thresholds)
         change = session.rollout(model, serving, history, champion_history.history_after_rollback)

@@ -653,10 +653,11 @@ class ServingParams(Parameters):
     backend: Literal["python", "onnxruntime"] = Field(
         "python", description="The engine: python in every Triton, onnxruntime (TensorRT on a GPU) in its containers."
     )
-    precision: Literal["f32", "f16", "bf16"] = Field(
-        "f32",
-        description="Number format of the served model: f16 and bf16 may be faster and a little less exact. "
-        "Backend python uses f32 on a GPU and if the CPU lacks the others, backend onnxruntime f32 or f16.",
+    precision: Literal["auto", "f32", "f16", "bf16", "int8", "int8-mixed"] = Field(
+        "auto",
+        description="Number format of the served model. auto tries those that this Triton has, and serves the quickest "
+        "that answers as the weights do (f32 without serving.parity). A named one is served if it passes the gates; "
+        "backend python uses f32 on a GPU and if the CPU lacks it, backend onnxruntime has no bf16.",
     )
     threads: int = Field(
         0,

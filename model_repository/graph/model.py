@@ -21,6 +21,12 @@ from .cuda_runtime import open_cuda_runtime
 from .runtimes import Images, OnnxRuntime, OpenVino, Outputs, Runtime
 from .task_outputs import OUTPUTS, output_shapes
 
+GRAPH = "model.onnx"
+GRAPHS = {
+    "int8": "model.int8.onnx",
+    "int8-mixed": "model.int8-mixed.onnx",
+}  # of precisions whose numbers are in a graph of their own
+
 
 def choose_runtime(
     graph: Path, outputs: Collection[str], precision: str, threads: int, *, max_batch_size: int, gpu: bool
@@ -34,8 +40,8 @@ def choose_runtime(
             return OpenVino(graph, outputs, precision, threads)
         except ImportError:
             runtime = OnnxRuntime(graph, outputs, threads)
-    if precision != "f32":
-        pb_utils.Logger.log_warn(f"ONNX Runtime runs the graph as it is, in f32 and not in {precision}")
+    if precision not in {"f32", *GRAPHS}:
+        runtime.fallback = "ONNX Runtime runs the graph as it is"
     return runtime
 
 
@@ -60,21 +66,22 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"{args['model_name']} version {version}: {self.runtime.description}")
 
     def _load(self, args: dict[str, str], config: dict[str, Any], version: str) -> None:
-        graph = Path(args["model_repository"]) / version / "model.onnx"
+        precision = _parameter(config, f"precision.{version}")
+        graph = Path(args["model_repository"]) / version / GRAPHS.get(precision, GRAPH)
         _check_digest(graph, _parameter(config, f"digest.{version}"))
         task = _parameter(config, f"task.{version}")
         if task not in OUTPUTS:
             raise ValueError(f"expected a task of {', '.join(OUTPUTS)}, found {task!r}: deploy that version again")
         cores = len(os.sched_getaffinity(0)) // int(config["instance_group"][0].get("count", 1))
         threads = int(_parameter(config, "intra_op_thread_count") or 0) or max(1, cores)
-        precision = _parameter(config, f"precision.{version}")
         gpu = args["model_instance_kind"] == "GPU"
         try:
             self.runtime = choose_runtime(
                 graph, OUTPUTS[task], precision, threads, max_batch_size=int(config["max_batch_size"]), gpu=gpu
             )
         except Exception as error:
-            raise ValueError(f"its model.onnx does not load as a graph of task {task}: {error}") from error
+            raise ValueError(f"its {graph.name} does not load as a graph of task {task}: {error}") from error
+        self._check_precision(precision, exact=_parameter(config, "exact_precision") == "true")
         self.side = int(_parameter(config, f"image_size.{version}"))
         if list(self.runtime.shape[1:]) != [self.side, self.side, 3]:
             raise ValueError(
@@ -88,6 +95,14 @@ class TritonPythonModel:
         if isinstance(result, Exception):
             raise RuntimeError(f"its graph does not answer a grey image: {result}") from result  # noqa: TRY004
         _check_outputs(result, task, self.side, json.loads(_parameter(config, f"class_names.{version}")))
+
+    def _check_precision(self, precision: str, *, exact: bool) -> None:
+        """Say that it runs in f32 instead, or refuse to if it is to run in this very precision."""
+        if not self.runtime.fallback:
+            return
+        if exact:
+            raise ValueError(f"it would run in f32 and not in {precision}: {self.runtime.fallback}")
+        pb_utils.Logger.log_warn(f"f32 is used and not {precision}: {self.runtime.fallback}")
 
     def execute(self, requests: list[Any]) -> None:
         """Take a batch: a request without images or of a wrong shape gets its own error, the others their outputs.
@@ -139,12 +154,12 @@ def _parameter(config: dict[str, Any], key: str) -> str:
 def _check_digest(graph: Path, expected: str) -> None:
     """Refuse a graph that is missing, or is not the one that was deployed."""
     if not graph.is_file():
-        raise ValueError("it has no model.onnx: deploy that version again")
+        raise ValueError(f"it has no {graph.name}: deploy that version again")
     found = hashlib.sha256(graph.read_bytes()).hexdigest()
     if found != expected:
         raise ValueError(
-            f"the config says a model.onnx of SHA-256 {expected}, found {found}: somebody changed a version directory, "
-            "which is written once. Train or register the model again, and deploy the new version"
+            f"the config says a {graph.name} of SHA-256 {expected}, found {found}: somebody changed a version "
+            "directory, which is written once. Train or register the model again, and deploy the new version"
         )
 
 

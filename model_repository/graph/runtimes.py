@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 Images = NDArray[np.uint8]
@@ -17,7 +16,8 @@ Outputs = dict[str, NDArray[np.float32]]
 # Takes the index of a request in its batch, and its outputs or the reason why there are none.
 OnResult = Callable[[int, Outputs | Exception], None]
 
-_CAPABILITY = {"bf16": "BF16", "f16": "FP16"}  # OpenVINO's names of the arithmetic that a CPU has
+# OpenVINO's names of the arithmetic that a CPU has.
+_CAPABILITY = {"bf16": "BF16", "f16": "FP16", "int8": "INT8", "int8-mixed": "INT8"}
 
 
 class Runtime(Protocol):
@@ -25,6 +25,7 @@ class Runtime(Protocol):
 
     description: str
     shape: list[Any]
+    fallback: str  # why it runs in f32 and not in the precision that was asked for; empty if it does not
 
     def infer(self, batch: Sequence[Images], on_result: OnResult) -> None:
         """Call `on_result` once for each request of a batch, in any thread; returns if there is room for more."""
@@ -44,6 +45,7 @@ class OnnxRuntime:
         import onnxruntime
 
         self._graph, self._threads, self.provider = graph, threads, provider
+        self.fallback = ""
         self.session = self.open_session()
         self.provider = self.session.get_providers()[0]
         self.description = f"ONNX Runtime {onnxruntime.__version__}, {self.provider}, f32"
@@ -89,8 +91,9 @@ class OpenVino:
         import openvino
 
         core = openvino.Core()
+        self.fallback = ""
         if precision != "f32" and _CAPABILITY[precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            pb_utils.Logger.log_warn(f"this CPU has no {precision} arithmetic, or would emulate it slowly: f32 is used")
+            self.fallback = f"this CPU has no {precision} arithmetic, or would emulate it slowly"
             precision = "f32"
         model = core.read_model(graph)
         self.shape = list(json.loads(str(model.input("images").partial_shape.to_string().replace("?", "-1"))))
@@ -98,7 +101,8 @@ class OpenVino:
         self.output_indices = _output_indices([set(output.names) for output in model.outputs], outputs)
         model.reshape({"images": [1, *self.shape[1:]]})
         options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": threads}
-        compiled = core.compile_model(model, "CPU", options | {"INFERENCE_PRECISION_HINT": precision})
+        hint = "f32" if precision.startswith("int8") else precision  # of what a graph with INT8 layers leaves in floats
+        compiled = core.compile_model(model, "CPU", options | {"INFERENCE_PRECISION_HINT": hint})
         streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self.pool = ThreadPoolExecutor(streams)
         self.idle_requests = [compiled.create_infer_request() for _ in range(streams)]

@@ -18,7 +18,7 @@ from tasks.orchestration.suspension import can_be_suspended
 from tasks.parameters import ServingParams
 from tasks.serving import kept_versions
 from tasks.serving.http_client import ServingError
-from tasks.serving.model_repository import ConfigFile, read_published_digest
+from tasks.serving.model_repository import ConfigFile, read_published_digest, require_published
 from tasks.serving.served_model import ServedModel
 from tasks.tracking.deployment_runs import RolloutRecord, rollout_link
 from tasks.tracking.links import page_links
@@ -124,7 +124,7 @@ def request_approval(model: ServedModel, champion: ServedModel | None, timeout_h
     subject = Subject(
         model_name=model.name,
         version=model.version,
-        digest=model.digest,
+        digest=require_published(model.name, model.version),
         champion=champion.version if champion else None,
         deadline=iso(deadline),
         description=with_links(facts, links),

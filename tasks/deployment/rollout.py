@@ -8,10 +8,13 @@ needed for a while is served aside (`triton_names`): a candidate, and versions t
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import TypeVar
 
 from prefect import get_run_logger
@@ -27,7 +30,7 @@ from tasks.serving import grpc_client, model_control
 from tasks.serving.http_client import ServingError
 from tasks.serving.kept_versions import keep_in_use, unload_aside, unload_unused, warn_on_error
 from tasks.serving.model_control import Snapshot
-from tasks.serving.model_repository import AsideVersions, ConfigFile, PublishedVersion
+from tasks.serving.model_repository import AsideVersions, ConfigFile, PublishedVersion, publish_precision
 from tasks.serving.served_model import ServedModel
 from tasks.serving.servers import (
     ServersAwayError,
@@ -55,8 +58,9 @@ RequireLock = Callable[[], None]  # raises Superseded if another flow run works 
 class Rollout:
     """The change of the champion from `former` to `model`, by a flow run that holds the lock of the model.
 
-    `history` are the champions with `model`, the last of them. `away` are the servers that have not changed because
-    they did not answer.
+    `history` are the champions with `model`, the last of them. `new_graphs` are graphs by precision that are tried and
+    not in the repository yet, `load_seconds` what the last load in a precision took. `away` are the servers that have
+    not changed because they did not answer.
     """
 
     model: ServedModel
@@ -65,10 +69,13 @@ class Rollout:
     history: Sequence[int]
     flow_run_id: str
     require_lock: RequireLock
+    new_graphs: dict[str, Path] = field(default_factory=dict, init=False)
+    load_seconds: dict[str, float] = field(default_factory=dict, init=False)
     is_champion: bool = field(default=False, init=False)
     away: set[TritonServer] = field(default_factory=set, init=False)
     _lower_versions: dict[TritonServer, list[ServedModel]] = field(default_factory=dict, init=False)
-    _loads: int = field(default=0, init=False)
+    _loads: Counter[str] = field(default_factory=Counter, init=False)
+    _loaded_as: dict[str, str] = field(default_factory=dict, init=False)
 
     @contextmanager
     def loaded_candidate(self, published: PublishedVersion) -> Iterator[ServedModel]:
@@ -83,7 +90,6 @@ class Rollout:
         """
         candidate = replace(self.model, aside=candidate_name(self.model.name))
         try:
-            SERVICE_RESTART.call(lambda: AsideVersions(self.model.name).copy(self.model.version, candidate.entry))
             self._require_loadable(candidate)
             yield candidate
         except Superseded:
@@ -100,16 +106,73 @@ class Rollout:
         SERVICE_RESTART.call(self.require_lock)
         _unload_candidate(candidate, SERVICE_RESTART)
 
+    @contextmanager
+    def loaded_trials(self) -> Iterator[Callable[[ServedModel], str]]:
+        """Serve the candidate in more precisions until the end of the block; yields what loads one.
+
+        It loads it in its very precision under a name of its own and returns an empty text, or else why it cannot.
+
+        Raises:
+            ServingError: Triton stays away.
+            Superseded: Another process works on the model now, and unloads them.
+        """
+        loaded: list[ServedModel] = []
+
+        def load(trial: ServedModel) -> str:
+            loaded.append(trial)
+            try:
+                self.ask_candidate([trial], partial(grpc_client.smoke_test, trial))
+            except ServingError as error:
+                if error.transient:
+                    raise
+                return str(error)
+            return ""
+
+        try:
+            yield load
+        except Superseded:
+            raise
+        except BaseException:
+            _raise_if_superseded(self.require_lock)
+            for trial in loaded:
+                _unload_candidate(trial)
+            raise
+        SERVICE_RESTART.call(self.require_lock)
+        for trial in loaded:
+            _unload_candidate(trial, SERVICE_RESTART)
+
+    def serve_in(self, precision: str, digest: str) -> ServedModel:
+        """Go on with the version in another precision, of the graph of that digest; returns the candidate in it.
+
+        The candidate is loaded anew when it is asked next.
+        """
+        self.model = replace(self.model, precision=precision, digest=digest)
+        self.serving = self.serving.model_copy(update={"precision": precision})
+        return replace(self.model, aside=candidate_name(self.model.name))
+
+    def try_graph(self, graph: Path | None) -> None:
+        """Try the version with this graph, which is not in the repository yet; None takes the one that is."""
+        if graph:
+            self.new_graphs[self.model.precision] = graph
+
+    def publish_graph(self) -> None:
+        """Write the graph of the precision in which the version is to serve into its folder, if it is a new one."""
+        if graph := self.new_graphs.get(self.model.precision):
+            SERVICE_RESTART.call(self.require_lock)
+            publish_precision(self.model.name, self.model.version, self.model.precision, graph)
+
     def _require_loadable(self, candidate: ServedModel) -> None:
         try:
-            self.ask_candidate(candidate, lambda: grpc_client.smoke_test(candidate))
+            self.ask_candidate([candidate], lambda: grpc_client.smoke_test(candidate))
         except ServingError as error:
             if error.transient:
                 raise
             raise VersionRefusedError("loading", str(error)) from error
 
-    def ask_candidate(self, candidate: ServedModel, question: Callable[[], R]) -> R:
-        """Return what `question` returns; a Triton that dies meanwhile gets the candidate and the question again.
+    def ask_candidate(self, candidates: Sequence[ServedModel], question: Callable[[], R]) -> R:
+        """Return what `question` returns; a Triton that dies meanwhile gets the candidates and the question again.
+
+        `candidates` are the version in one precision or more.
 
         Raises:
             ServingError: The candidate does not load, Triton has died under it `MAX_LOADS` times, or stays away.
@@ -118,21 +181,34 @@ class Rollout:
         def ask() -> R:
             self.require_lock()
             with talking_to(current_server()):  # of several, the same for the whole question
-                if not model_control.is_loaded(candidate):
-                    self._load_candidate(candidate)
+                for candidate in candidates:
+                    loaded_as = self._loaded_as.get(candidate.entry, candidate.precision)
+                    if loaded_as != candidate.precision or not model_control.is_loaded(candidate):
+                        self._load_candidate(candidate)
                 return question()
 
         return SERVICE_RESTART.call(ask)
 
     def _load_candidate(self, candidate: ServedModel) -> None:
-        if self._loads == MAX_LOADS:
+        if self._loads[candidate.entry] == MAX_LOADS:
             raise ServingError(
                 f"Expected Triton to live on with {candidate.name} version {candidate.version}, found that it lost it "
                 f"{MAX_LOADS} times. See Triton's log; deploy it again if Triton was stopped for another reason."
             )
-        self._loads += 1
-        log_step("loading version %d into Triton, aside of what clients get", candidate.version)
-        model_control.load_aside(candidate, self.serving)
+        self._loads[candidate.entry] += 1
+        log_step(
+            "loading version %d in %s into Triton, aside of what clients get", candidate.version, candidate.precision
+        )
+        began = time.monotonic()
+        files = AsideVersions(candidate.name)
+        files.copy(candidate.version, candidate.entry)
+        if graph := self.new_graphs.get(candidate.precision):
+            files.add_precision(candidate.version, candidate.entry, candidate.precision, graph)
+        # A precision that somebody has named may fall back to f32, as ever; one that is compared may not.
+        exact = candidate.entry != candidate_name(candidate.name)
+        model_control.load_aside(candidate, self.serving, exact=exact)
+        self._loaded_as[candidate.entry] = candidate.precision
+        self.load_seconds[candidate.precision] = time.monotonic() - began
 
     def make_champion(self) -> None:
         """Serve the version under the model's own name, and make it the champion.

@@ -1,8 +1,10 @@
-"""`python -m tasks.export WEIGHTS FOLDER IMAGE_SIZE REFUSAL OWNER`: write the graph, or the reason for none to REFUSAL.
+"""`python -m tasks.export`: write a graph, or the reason for none to the file REFUSAL; it ends with the process OWNER.
 
-It ends with the process OWNER.
+`graph WEIGHTS FOLDER IMAGE_SIZE REFUSAL OWNER` exports weights, `int8 GRAPH IMAGES TARGETS REFUSAL OWNER` quantises a
+graph; TARGETS is a JSON object of files by precision.
 """
 
+import json
 import resource
 import sys
 from pathlib import Path
@@ -18,15 +20,22 @@ MAX_MEMORY_BYTES = psutil.virtual_memory().total * 3 // 4
 MAX_FILE_BYTES = 8 * 2**30
 
 
-def main(weights: str, folder: str, image_size: str, refusal: str, owner: str) -> None:
-    """Export; a refusal is written, not raised."""
+def main(kind: str, source: str, second: str, third: str, refusal: str, owner: str) -> None:
+    """Export or quantise; a refusal is written, not raised."""
     exit_when_process_ends(int(owner))
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
-    from tasks.export.exporter import write_graph  # torch and ONNX take seconds
-
     try:
-        write_graph(Path(weights), Path(folder), int(image_size))
+        if kind == "graph":
+            from tasks.export.exporter import write_graph  # torch and ONNX take seconds
+
+            write_graph(Path(source), Path(second), int(third))
+        else:
+            from tasks.export.quantizer import write_int8_graphs
+
+            write_int8_graphs(
+                Path(source), Path(second), {name: Path(path) for name, path in json.loads(third).items()}
+            )
     except StudioError as error:
         Path(refusal).write_text(str(error), encoding="utf-8")
     except MemoryError:

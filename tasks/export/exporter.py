@@ -43,13 +43,18 @@ def write_graph(weights: Path, folder: Path, image_size: int) -> Path:
     return graph
 
 
+def run_graph(path: Path, images: NDArray[np.uint8]) -> GraphOutputs:
+    """Return the outputs of a graph for images [N,S,S,3] in ONNX Runtime on the CPU; raises what that raises."""
+    return _run_session(onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]), images)
+
+
 def _check_outputs(path: Path, image_size: int, shapes: Mapping[str, Sequence[int]]) -> None:
     # One and three images: the batch must stay a dimension.
     noise = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3), dtype=np.uint8)
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        one = _run_graph(session, noise)
-        three = _run_graph(session, np.concatenate([noise, np.full_like(noise, 114), noise]))
+        one = _run_session(session, noise)
+        three = _run_session(session, np.concatenate([noise, np.full_like(noise, 114), noise]))
     except Exception as error:
         raise ExportError(f"the exported graph does not run in ONNX Runtime: {error}") from error
     for outputs, images in ((one, 1), (three, 3)):
@@ -61,7 +66,7 @@ def _check_outputs(path: Path, image_size: int, shapes: Mapping[str, Sequence[in
         raise ExportError("the exported graph answers differently for an image alone and for the same image in a batch")
 
 
-def _run_graph(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> GraphOutputs:
+def _run_session(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> GraphOutputs:
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {"images": images}), strict=True))
 

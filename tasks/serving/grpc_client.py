@@ -1,6 +1,7 @@
 """One request to a version over gRPC, as clients send it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -23,8 +24,19 @@ class VersionNotLoadedError(ServingError):
     transient = True
 
 
-def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
+@contextmanager
+def connection() -> Iterator[triton.InferenceServerClient]:
+    """Yield a client of the current server, which threads may share."""
+    with triton.InferenceServerClient(current_server().grpc) as client:
+        yield client
+
+
+def infer_one(
+    model: ServedModel, square: Rgb, client: triton.InferenceServerClient | None = None
+) -> Mapping[str, Floats]:
     """Return the outputs of a version for one [S, S, 3] image by name, without their first dimension.
+
+    `client` is one of `connection`; without it, it makes one of its own.
 
     Raises:
         ServingError: Triton refuses the image, or gives outputs that a model of this task does not have.
@@ -35,8 +47,8 @@ def infer_one(model: ServedModel, square: Rgb) -> Mapping[str, Floats]:
     shapes = output_shapes(model.task, {})
     tensor = triton.InferInput(INPUT, [1, *square.shape], "UINT8").set_data_from_numpy(square[None])
     try:
-        with triton.InferenceServerClient(address) as client:
-            response = client.infer(model.entry, [tensor], str(model.version), client_timeout=INFER_TIMEOUT_S)
+        with nullcontext(client) if client else connection() as channel:
+            response = channel.infer(model.entry, [tensor], str(model.version), client_timeout=INFER_TIMEOUT_S)
             outputs = {name: response.as_numpy(name) for name in shapes}
     except InferenceServerException as error:
         if not _is_live(address):

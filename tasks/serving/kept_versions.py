@@ -17,7 +17,7 @@ from tasks.serving import model_control
 from tasks.serving.model_repository import AsideVersions
 from tasks.serving.served_model import ServedModel
 from tasks.serving.servers import call_on_each, live_servers
-from tasks.serving.triton_names import candidate_name, kept_name, kept_version
+from tasks.serving.triton_names import kept_name, kept_version
 from tasks.storage.leases import lease_holders
 
 
@@ -48,8 +48,9 @@ def unload_unused(model_name: str) -> None:
 @retried_step
 def unload_leftovers(model_name: str) -> None:
     """Unload the versions that a killed rollout left aside; the caller holds the lock of the model."""
-    if candidate_name(model_name) in AsideVersions(model_name).names():
-        unload_aside(model_name, candidate_name(model_name))
+    for entry in AsideVersions(model_name).names():
+        if kept_version(entry) is None:
+            unload_aside(model_name, entry)
     unload_unused(model_name)
 
 

@@ -33,7 +33,7 @@ def build_config(versions: Sequence[ServedModel], serving: ServingParams, champi
         ServingError: One config cannot serve them.
     """
     try:
-        return triton_config.model_config(versions, serving, champion, _server_version())
+        return triton_config.model_config(versions, serving, champion, read_server_version())
     except ValueError as error:
         raise ServingError(str(error)) from error
 
@@ -70,16 +70,20 @@ def _load_all(config: Mapping[str, Any], timeout_s: float) -> None:
 
 
 @step
-def load_aside(model: ServedModel, serving: ServingParams, until: float | None = None) -> None:
+def load_aside(model: ServedModel, serving: ServingParams, until: float | None = None, *, exact: bool = False) -> None:
     """Serve a version under its name aside, for clients that name the version, until `until` in seconds since 1970.
 
-    Returns when it answers.
+    Returns when it answers. With `exact` backend python loads it in its very precision, or not at all.
 
     Raises:
         ServingError: It does not load.
     """
     config = build_config([model], serving, triton_config.NO_DEFAULT_VERSION)
-    _load_all(config if until is None else triton_config.set_kept_until(config, until), serving.load_timeout_s)
+    if until is not None:
+        config = triton_config.set_kept_until(config, until)
+    if exact:
+        config = triton_config.require_exact_precision(config)
+    _load_all(config, serving.load_timeout_s)
 
 
 @retried_step
@@ -129,7 +133,7 @@ def read_snapshot(model_name: str) -> Snapshot:
 def current_serving_params(model_name: str) -> ServingParams:
     """Return how the versions of a model are served now; the defaults if none is."""
     config = retried(read_snapshot)(model_name).config
-    return triton_config.read_serving_params(config) if config else ServingParams()
+    return triton_config.read_serving_params(config) if config else ServingParams(precision="f32")
 
 
 @step
@@ -183,8 +187,8 @@ def _config(model_name: str, version: int) -> Any:  # noqa: ANN401 - JSON
         return triton.get_model_config(model_name, str(version))
 
 
-def _server_version() -> str:
-    """Name and version of the server: TensorRT's engines are of one version."""
+def read_server_version() -> str:
+    """Return name and version of the server: TensorRT's engines are of one version."""
     with triton_http_client("say its version") as triton:
         metadata = triton.get_server_metadata()
     return f"{metadata['name']} {metadata['version']}"

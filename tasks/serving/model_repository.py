@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tasks.files import sha256_of
 from tasks.orchestration.step import retried_step, step
+from tasks.serving.served_model import PRECISION_GRAPHS
 from tasks.serving.triton_names import aside_prefix
 from tasks.storage.object_names import Bucket
 from tasks.storage.object_store import ObjectStore
@@ -60,16 +61,38 @@ def read_published_digest(model_name: str, version: int) -> str | None:
 
 
 @retried_step
-def require_published(model_name: str, version: int) -> str:
-    """Return the SHA-256 in hex of a version's graph.
+def publish_precision(model_name: str, version: int, precision: str, graph: Path) -> None:
+    """Write the graph of a precision that has one of its own into the folder of a version; one that is there stays."""
+    if read_precision_digest.fn(model_name, version, precision) is None:
+        _MODELS.upload(graph, f"{model_name}/{version}/{PRECISION_GRAPHS[precision]}", {_DIGEST: sha256_of(graph)})
+
+
+@retried_step
+def read_precision_digest(model_name: str, version: int, precision: str) -> str | None:
+    """Return the SHA-256 in hex of a version's own graph of a precision; None if it has none."""
+    return (_MODELS.metadata(f"{model_name}/{version}/{PRECISION_GRAPHS[precision]}") or {}).get(_DIGEST)
+
+
+@step
+def fetch_graph(model_name: str, version: int, path: Path) -> None:
+    """Write a version's graph to `path`."""
+    _MODELS.download(f"{model_name}/{version}/{GRAPH}", path)
+
+
+@retried_step
+def require_published(model_name: str, version: int, precision: str = "f32") -> str:
+    """Return the SHA-256 in hex of the graph by which a version is served in a precision.
 
     Raises:
         StorageError: The version is not in the repository.
     """
     digest = read_published_digest.fn(model_name, version)
+    if digest is not None and precision in PRECISION_GRAPHS:
+        digest = read_precision_digest.fn(model_name, version, precision)
     if digest is None:
         raise StorageError(
-            f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {GRAPH} and {MAIN_CODE}, found none: it was "
+            f"Expected s3://{Bucket.MODELS}/{model_name}/{version}/ with {PRECISION_GRAPHS.get(precision, GRAPH)} "
+            f"and {MAIN_CODE}, found none: it was "
             f"never deployed, or was removed. Run deploy-model/gpu with version {version}, which exports it."
         )
     return digest
@@ -91,8 +114,17 @@ class AsideVersions:
     def copy(self, version: int, entry: str) -> None:
         """Copy a version to `entry`, inside the store; raises StorageError if it is not complete."""
         require_published.fn(self._model_name, version)
-        for name in VERSION_FILES:
+        own = [
+            name
+            for precision, name in PRECISION_GRAPHS.items()
+            if read_precision_digest.fn(self._model_name, version, precision)
+        ]
+        for name in (*own, *VERSION_FILES):
             _MODELS.copy(f"{self._model_name}/{version}/{name}", f"{entry}/{version}/{name}")
+
+    def add_precision(self, version: int, entry: str, precision: str, graph: Path) -> None:
+        """Put the graph of a precision into a copy, to try it before it comes into the folder of the version."""
+        _MODELS.upload(graph, f"{entry}/{version}/{PRECISION_GRAPHS[precision]}", {_DIGEST: sha256_of(graph)})
 
     def names(self) -> list[str]:
         """Return the names under which something was put aside."""

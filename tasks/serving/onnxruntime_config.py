@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from tasks.parameters import ServingParams
-from tasks.serving.served_model import ServedModel
+from tasks.serving.served_model import PRECISION_GRAPHS, ServedModel
 
 Value = TypeVar("Value", int, str)
 
-_PRECISION_MODES = {"f32": "FP32", "f16": "FP16"}
+_PRECISION_MODES = {"f32": "FP32", "f16": "FP16", "int8": "INT8", "int8-mixed": "INT8"}
 # What comes after the NMS takes as many rows as there are detections, and TensorRT builds an engine anew for more rows
 # than it has seen: that part, under 20 nodes beside hundreds, is left to CUDA.
 _MIN_SUBGRAPH_NODES = 50
@@ -32,8 +32,10 @@ def to_onnxruntime_config(
     """
     size = _common_value("image size", {model.version: model.image_size for model in models}, models[0].name)
     image = {"data_type": "TYPE_UINT8", "dims": [size, size, 3]}
+    own = PRECISION_GRAPHS.get(models[0].precision)
     return {
         **config,
+        **({"default_model_filename": own} if own else {}),
         "input": [{"name": tensor["name"], **image} for tensor in config["input"]],
         "output": _outputs(config["output"], models),
         "dynamic_batching": {**config["dynamic_batching"], "preferred_batch_size": [serving.max_batch_size]},

@@ -23,6 +23,7 @@ QUEUE_DELAY_US = 500
 NO_DEFAULT_VERSION = 0  # the champion of a version that is served aside: its clients name the version
 _CHAMPION = "champion"
 _KEPT_UNTIL = "kept_until"
+_EXACT = "exact_precision"  # the model refuses to load rather than run in another precision
 _THREADS = "intra_op_thread_count"  # the ONNX Runtime backend's own name for it
 
 
@@ -128,6 +129,11 @@ def set_kept_until(config: Mapping[str, Any], until: float) -> dict[str, Any]:
     return {**config, "parameters": {**config.get("parameters", {}), _KEPT_UNTIL: {"string_value": f"{until:.0f}"}}}
 
 
+def require_exact_precision(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a version that backend python loads in its very precision, or not at all."""
+    return {**config, "parameters": {**config.get("parameters", {}), _EXACT: {"string_value": "true"}}}
+
+
 def read_kept_until(config: Mapping[str, Any]) -> float:
     """Return until when runs of inference may use a version, in seconds since 1970; inf if there is no end."""
     return float(_optional(config, _KEPT_UNTIL, "inf"))
@@ -152,6 +158,7 @@ def read_serving_params(config: Mapping[str, Any]) -> ServingParams:
         instances=int(config["instance_group"][0].get("count", 1)),
         max_batch_size=int(config["max_batch_size"]),
         threads=int(_optional(config, _THREADS, "0")),
+        precision="f32",  # each version has its own
     )
 
 

@@ -2,7 +2,8 @@
 
 The model's own name is for its champion: Triton gives a client that names no version the newest that is loaded under
 the name. Every other version that is needed for a while is loaded aside, under a name that no model of a user can have:
-a candidate until it may be the champion, a version that runs of inference hold until they let go of it.
+a candidate until it may be the champion, in several precisions while these are compared, and a version that runs of
+inference hold until they let go of it.
 """
 
 _SEPARATOR = "."  # in no model's name
@@ -12,6 +13,11 @@ _CANDIDATE = "candidate"
 def candidate_name(model_name: str) -> str:
     """Return the name of the candidate, the version that may become the champion; one at a time."""
     return f"{model_name}{_SEPARATOR}{_CANDIDATE}"
+
+
+def trial_name(model_name: str, precision: str) -> str:
+    """Return the name of the candidate in another precision, while the precisions are compared."""
+    return f"{model_name}{_SEPARATOR}{precision}"
 
 
 def kept_name(model_name: str, version: int) -> str:

@@ -60,12 +60,13 @@ class EvaluationJob:
 class ReferencePredictionJob:
     """Write to `reference` the detections of `weights` in `sample` (a zip of `tasks.dataset.validation_sample`).
 
-    `served` holds those of the served model. The events are the Scores of the weights, then of the served model.
+    Each of `served` holds those of the served model in one precision. The events are the Scores of the weights, then of
+    each of these.
     """
 
     weights: Path
     sample: Path
-    served: Path
+    served: tuple[Path, ...]
     reference: Path
     image_size: int
     task: str

@@ -179,11 +179,11 @@ def evaluate_cached(
 
 @step
 def predict_reference(
-    weights: Path, sample: Path, served: Path, task: str, image_size: int, folder: Path
-) -> tuple[PredictionStore, Scores, Scores]:
+    weights: Path, sample: Path, served: Sequence[Path], task: str, image_size: int, folder: Path
+) -> tuple[PredictionStore, list[Scores]]:
     """Return the detections of the weights in a validation sample (a zip), and the scores of these and of `served`.
 
-    `served` is the folder that `serving.parity` filled; the existing `folder` takes the rest.
+    `served` are the folders that `serving.parity` filled; the existing `folder` takes the rest.
 
     Raises:
         TrainingError: The weights cannot predict.
@@ -191,16 +191,16 @@ def predict_reference(
     job = ReferencePredictionJob(
         weights=weights,
         sample=sample,
-        served=served,
+        served=tuple(served),
         reference=folder / "reference",
         image_size=image_size,
         task=task,
         folder=folder,
     )
     scores, failure = _events_of(job, Scores)
-    if len(scores) < 2:
+    if len(scores) < 1 + len(served):
         raise TrainingError(f"{weights.name} gave no predictions for comparison: {failure_reason(failure, folder)}")
-    return PredictionStore(job.reference), scores[0], scores[1]
+    return PredictionStore(job.reference), scores
 
 
 def _events_of(job: Job, kind: type[Event]) -> tuple[list[Event], Failure | None]:

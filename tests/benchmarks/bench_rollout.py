@@ -36,7 +36,7 @@ PARTS = {
     "export": ("export_onnx",),
     "upload": ("publish_version",),
     "load": ("load_aside", "load_versions", "serve_alone", "smoke_test"),
-    "parity": ("download_artifact", "predict_sample", "predict_reference"),
+    "parity": ("download_artifact", "predict_in_turns", "predict_reference"),
 }
 
 

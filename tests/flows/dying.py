@@ -21,7 +21,7 @@ from flows.run_pipeline import run_pipeline
 from flows.undeploy_model import undeploy_model
 from tasks.parameters import ServingParams
 from tests.flows.pipelines import QUICK_PIPELINE
-from tests.flows.steps import QUICK, UNCOMPARED
+from tests.flows.steps import COMPARED, QUICK, UNCOMPARED
 
 
 def stop(how: str) -> None:
@@ -54,7 +54,13 @@ def main(flow: str, model: str, version: str, how: str, place: str) -> None:
     owner, _, name = function.rpartition(".")
     held = pkgutil.resolve_name(owner)
     setattr(held, name, stopping(getattr(held, name), how, when, int(count)))
-    if flow == "deploy":
+    if flow == "compare":
+        deploy_model(model, int(version) or None, ServingParams.model_validate(QUICK | COMPARED))
+    elif flow == "int8":
+        deploy_model(
+            model, int(version) or None, ServingParams.model_validate(QUICK | UNCOMPARED | {"precision": flow})
+        )
+    elif flow == "deploy":
         deploy_model(model, int(version) or None, ServingParams.model_validate(QUICK | UNCOMPARED))
     elif flow == "pipeline":
         run_pipeline(model, **QUICK_PIPELINE)

@@ -20,7 +20,7 @@ from tasks.parameters import ServingParams
 from tasks.serving import model_repository
 from tasks.serving.http_client import ServingError
 from tests.chaos.steps import kill_service
-from tests.flows.steps import QUICK, UNCOMPARED, aside, champion, deploy, rollback, served, undeploy
+from tests.flows.steps import COMPARED, QUICK, UNCOMPARED, aside, champion, deploy, rollback, served, undeploy
 from tests.flows.traffic import TOLERANCE_S, Traffic
 
 pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.timeout(600), pytest.mark.heavy]
@@ -38,6 +38,13 @@ WHILE_IT_IS_TRIED = [
     "after tasks.serving.grpc_client.smoke_test 1",
     f"after {CHAMPIONS}announce_champion 1",
     f"before {CONTROL}load_versions 1",
+]
+WHILE_PRECISIONS_ARE_TRIED = [
+    f"before {CONTROL}load_aside 2",
+    f"after {CONTROL}load_aside 2",
+    "after tasks.deployment.precision.predict_in_turns 1",
+    "after tasks.deployment.precision.predict_reference 1",
+    "after tasks.deployment.gates.tag_version 1",
 ]
 BETWEEN_TRITON_AND_THE_ALIAS = [f"after {CONTROL}load_versions 1", f"after {CONFIG}write 1", f"before {ALIAS} 1"]
 AFTER_THE_ALIAS = [
@@ -89,6 +96,42 @@ def test_killed_while_it_is_tried_clients_have_the_champion(exported: str, place
     with Traffic(name) as clients:
         assert deploy(name, 2, **UNCOMPARED).is_completed()
     assert_served(name, 2, clients)
+
+
+@pytest.mark.parametrize("place", WHILE_PRECISIONS_ARE_TRIED)
+def test_killed_while_precisions_are_tried_clients_have_the_champion(exported: str, place: str) -> None:
+    """And the next deployment of another kind finds nothing of them."""
+    name = exported
+    with Traffic(name) as clients:
+        killed("compare", name, 2, place)
+    assert (champion(name), clients.versions) == ("1", {"1"})
+    with Traffic(name) as clients:
+        assert deploy(name, 2, **COMPARED).is_completed()
+    assert_served(name, 2, clients)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_killed_while_a_graph_of_int8_is_written_the_next_deployment_serves_it(exported: str, place: str) -> None:
+    name = exported
+    killed("int8", name, 2, f"{place} tasks.deployment.rollout.publish_precision 1")
+    assert (champion(name), served(name)) == ("1", [1])
+    assert deploy(name, 2, precision="int8", **UNCOMPARED).is_completed()
+    assert (champion(name), served(name), aside(name)) == ("2", [2], [])
+
+
+@pytest.mark.parametrize("place", WHILE_PRECISIONS_ARE_TRIED[1:2])
+def test_a_deployment_that_tries_precisions_goes_on_when_triton_is_back(
+    stack: StackSettings, exported: str, place: str
+) -> None:
+    name = exported
+    command = [*STOPPED, "compare", name, "2", "held", place]
+    with subprocess.Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True) as deployment:
+        assert deployment.stdout is not None
+        run = UUID(deployment.stdout.readline().strip())
+        kill_service(stack, "triton")
+        deployment.communicate("\n", timeout=300)
+    assert_completed(run)
+    assert (champion(name), served(name), aside(name)) == ("2", [2], [])
 
 
 @pytest.mark.parametrize("place", BETWEEN_TRITON_AND_THE_ALIAS)

@@ -1,5 +1,6 @@
 """Deploying, rolling back and undeploying, as the flows do it, while clients ask."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,18 @@ from tasks.serving import model_control, model_repository
 from tasks.serving.served_model import ServedModel
 from tests.emitted import emitted, related
 from tests.flows.registered import SIZE, register
-from tests.flows.steps import UNCOMPARED, aside, champion, deploy, everything, objects, rollback, served, undeploy
+from tests.flows.steps import (
+    COMPARED,
+    UNCOMPARED,
+    aside,
+    champion,
+    deploy,
+    everything,
+    objects,
+    rollback,
+    served,
+    undeploy,
+)
 from tests.flows.traffic import Traffic
 from tests.tasks.export import faults
 
@@ -159,6 +171,43 @@ def test_the_champion_can_be_served_in_another_way(name: str) -> None:
     assert (clients.failures, clients.wrong) == ([], [])
     (found,) = model_control.list_served_versions(name)
     assert (found.max_batch_size, found.precision) == (4, "bf16")
+
+
+def test_a_version_is_served_in_the_quickest_precision_that_is_right(name: str) -> None:
+    """Which that is depends on the machine; the version, its page and a roll-back to it agree on it."""
+    with Traffic(name) as clients:
+        assert deploy(name, **COMPARED).is_completed()
+    assert (clients.failures, clients.wrong, aside(name)) == ([], [], [])
+    (found,) = model_control.list_served_versions(name)
+    tags = MlflowClient().get_model_version(name, "2").tags
+    assert found.precision == tags["precision"] == json.loads(tags["served_as"])["precision"]
+    newest = recorded(name)[0]
+    tried = {key.split("/")[1] for key in newest.data.metrics if key.startswith("precision/")}
+    assert {"f32", found.precision} <= tried
+    page = mlflow.artifacts.load_text(f"runs:/{newest.info.run_id}/parity.html")
+    assert f'<th scope="row">{found.precision}</th>' in page
+    began = time.monotonic()
+    assert deploy(name, 2, **COMPARED).is_completed()
+    print(f"the second deployment took {time.monotonic() - began:.1f} s and tried none anew")
+    assert not [key for key in recorded(name)[0].data.metrics if key.startswith("precision/")]
+    assert deploy(name, 1, **UNCOMPARED).is_completed()
+    assert rollback(name, 2).is_completed()
+    assert model_control.list_served_versions(name) == [found]
+
+
+def test_a_version_in_int8_has_a_graph_of_its_own(name: str) -> None:
+    """Written once, served by its digest, and found again by a roll-back."""
+    assert deploy(name, precision="int8", **UNCOMPARED).is_completed()
+    (found,) = model_control.list_served_versions(name)
+    assert found.precision == "int8"
+    assert found.digest == model_repository.require_published.fn(name, 2, "int8")
+    assert found.digest != model_repository.require_published.fn(name, 2)
+    graphs = [entry for entry in objects(name) if "config" not in entry[0]]
+    assert f"{name}/2/model.int8.onnx" in dict(graphs)
+    assert deploy(name, 1, **UNCOMPARED).is_completed()
+    assert rollback(name, 2).is_completed()
+    assert model_control.list_served_versions(name) == [found]
+    assert [entry for entry in objects(name) if "config" not in entry[0]] == graphs
 
 
 def test_undeploying_leaves_the_other_model_and_the_registry_alone(unchanged: str, weights: Path, graph: Path) -> None:

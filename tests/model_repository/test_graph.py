@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import numpy as np
@@ -25,7 +25,7 @@ from onnx import parser
 from tasks.parameters import ServingParams
 from tasks.serving.http_client import ServingError
 from tasks.serving.model_control import list_served_versions, load_versions, unload
-from tasks.serving.served_model import ServedModel
+from tasks.serving.served_model import PRECISION_GRAPHS, ServedModel
 from tasks.serving.triton_config import model_config
 from tasks.settings import Settings
 from tests.tasks.serving.graphs import upload_code
@@ -351,7 +351,14 @@ class Request:
 
 
 class Log:
-    """Triton's log, which nobody reads here."""
+    """Triton's log."""
+
+    warnings: ClassVar[list[str]] = []
+
+    @classmethod
+    def log_warn(cls, line: str) -> None:
+        """Take a warning."""
+        cls.warnings.append(line)
 
     @staticmethod
     def log_error(_: str) -> None:
@@ -370,6 +377,22 @@ def model(code: Any, tmp_path: Path) -> Any:
     model = code.TritonPythonModel()
     model.side, model.runtime = SIZE, code.OnnxRuntime(path, TASKS["detect"], 1)
     return model
+
+
+def test_a_precision_that_the_machine_lacks_is_said_or_refused(model: Any) -> None:
+    """A version that a person has asked for runs in f32, one that is tried does not run: it would be f32 again."""
+    Log.warnings.clear()
+    model._check_precision("bf16", exact=True)
+    model.runtime.fallback = "this CPU has no bf16 arithmetic"
+    with pytest.raises(ValueError, match="it would run in f32 and not in bf16: this CPU has no bf16"):
+        model._check_precision("bf16", exact=True)
+    assert Log.warnings == []
+    model._check_precision("bf16", exact=False)
+    assert Log.warnings == ["f32 is used and not bf16: this CPU has no bf16 arithmetic"]
+
+
+def test_files_of_precisions_are_those_that_deployments_write(code: Any) -> None:
+    assert code.GRAPHS == PRECISION_GRAPHS
 
 
 def test_a_request_without_images_is_refused_alone(model: Any) -> None:

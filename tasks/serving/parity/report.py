@@ -1,18 +1,54 @@
 """A comparison as a page of HTML, and as markdown."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import shorten
 
 from tasks.rendering.html import DOCUMENT, JUDGEMENT, render_page
 from tasks.rendering.markdown import bullet_list, escape_markdown, table, wrap_text
+from tasks.serving.parity.precisions import PrecisionChoice, PrecisionTrial
 from tasks.serving.parity.rules import ClassParity, ParityReport
 from tasks.serving.parity.visuals import ComparisonImage
 
 SHOWN_CLASSES = 200
 _MAX_NAME = 100
+_MAX_REASON = 300
+_CHART = 420, 200  # pixels of the frame of the picture
+_HEADROOM = 1.15
+_LEAST_SPAN = 0.02  # of agreement, so that a difference of nothing looks like it
 
 
-def parity_page(parity: ParityReport, exhibits: Sequence[ComparisonImage], title: str) -> str:
-    """Return the comparison as one file of HTML; `exhibits` are those of `draw_worst`, `title` names the version."""
+@dataclass(frozen=True, kw_only=True)
+class FrontierPoint:
+    """A precision in the picture of speed against agreement; x and y in pixels from the upper left of its frame."""
+
+    x: float
+    y: float
+    name: str
+    label: str
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frontier:
+    """The picture of speed against agreement: its points, the height of the required agreement, and the scales."""
+
+    width: int
+    height: int
+    points: tuple[FrontierPoint, ...]
+    required_y: float
+    required: str
+    least: str
+    most_rate: str
+
+
+def parity_page(
+    parity: ParityReport, exhibits: Sequence[ComparisonImage], title: str, choice: PrecisionChoice | None = None
+) -> str:
+    """Return the comparison as one file of HTML; `exhibits` are those of `draw_worst`, `title` names the version.
+
+    `choice` are the precisions that were tried.
+    """
     return render_page(
         "parity",
         DOCUMENT,
@@ -26,6 +62,9 @@ def parity_page(parity: ParityReport, exhibits: Sequence[ComparisonImage], title
         classes=[(row, _metrics(row)) for row in _worst_first(parity)[:SHOWN_CLASSES]],
         more_classes=max(len(parity.classes) - SHOWN_CLASSES, 0),
         metric=parity.metric,
+        precisions=_precisions(choice) if choice else [],
+        precision_columns=_precision_columns(parity),
+        frontier=draw_frontier(choice) if choice and len(choice.trials) > 1 else None,
         exhibits=exhibits,
         more_images=max(len(parity.worst) - len(exhibits), 0),
         agreeing=sum(image.unmatched == 0 for image in parity.images),
@@ -33,7 +72,7 @@ def parity_page(parity: ParityReport, exhibits: Sequence[ComparisonImage], title
     )
 
 
-def parity_markdown(parity: ParityReport, title: str, links: str = "") -> str:
+def parity_markdown(parity: ParityReport, title: str, links: str = "", choice: PrecisionChoice | None = None) -> str:
     """Return the verdict, links, the reasons and figures, and the classes with the fewest partners first."""
     classes = [(row.name[:_MAX_NAME], row.compared, row.matched, *_metrics(row)) for row in _worst_first(parity)]
     parts = [
@@ -42,11 +81,72 @@ def parity_markdown(parity: ParityReport, title: str, links: str = "") -> str:
         _sentence(parity),
         bullet_list(map(wrap_text, parity.reasons)),
         table(("", "found", "limit"), _limits(parity)),
+        "## Precisions" if choice else "",
+        table(_precision_columns(parity)[:-1], [row[:-1] for row in _precisions(choice)]) if choice else "",
+        bullet_list(wrap_text(f"{row[0]}: {row[-1]}") for row in _precisions(choice)) if choice else "",
         "## Classes",
         table(("class", "compared", "with a partner", f"{parity.metric} PyTorch", "Triton"), classes[:SHOWN_CLASSES]),
         f"And {len(classes) - SHOWN_CLASSES} more." if len(classes) > SHOWN_CLASSES else "",
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def _precision_columns(parity: ParityReport) -> tuple[str, ...]:
+    return "precision", "images/s", "agreement", f"{parity.metric} lost", "seconds", ""
+
+
+def _precisions(choice: PrecisionChoice) -> list[tuple[str, ...]]:
+    """A row a precision: its name, speed, agreement, lost mAP, the seconds it cost, and why it serves or not."""
+    return [
+        (
+            trial.precision,
+            f"{trial.rate:.1f}" if trial.rates else "-",
+            f"{trial.parity.agreement:.1%}" if trial.parity else "-",
+            f"{trial.parity.map_drop:+.4f}" if trial.parity else "-",
+            f"{trial.seconds:.1f}" if trial.rates else "-",
+            shorten(choice.reason(trial), _MAX_REASON, placeholder=" ..."),
+        )
+        for trial in choice.trials
+    ]
+
+
+def draw_frontier(choice: PrecisionChoice) -> Frontier:
+    """Return the precisions that were measured as points: to the right is quicker, up is nearer to the weights."""
+    width, height = _CHART
+    measured = [(trial, trial.parity) for trial in choice.trials if trial.parity]
+    required = choice.judged.required_agreement
+    least = min(*(parity.agreement for _, parity in measured), required, 1 - _LEAST_SPAN)
+    least = max(least - (1 - least) * (_HEADROOM - 1), 0)
+    most_rate = _HEADROOM * max(trial.rate for trial, _ in measured)
+
+    def height_of(agreement: float) -> float:
+        return height * (1 - agreement) / (1 - least)
+
+    return Frontier(
+        width=width,
+        height=height,
+        points=tuple(
+            FrontierPoint(
+                x=width * trial.rate / most_rate,
+                y=height_of(parity.agreement),
+                name=trial.precision,
+                label=f"{trial.precision}: {trial.rate:.1f} images/s, {parity.agreement:.1%} agree, "
+                f"{parity.metric} lost {parity.map_drop:+.4f}",
+                kind=_kind(choice, trial),
+            )
+            for trial, parity in measured
+        ),
+        required_y=height_of(required),
+        required=f"{required:.0%}",
+        least=f"{least:.1%}",
+        most_rate=f"{most_rate:.0f}",
+    )
+
+
+def _kind(choice: PrecisionChoice, trial: PrecisionTrial) -> str:
+    if not trial.passed:
+        return "refused"
+    return "chosen" if trial is choice.chosen else "passed"
 
 
 def _sentence(parity: ParityReport) -> str:

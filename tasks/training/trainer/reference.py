@@ -30,11 +30,11 @@ _Predict = Callable[[Any], list[Detections]]
 
 
 def predict_and_score(job: ReferencePredictionJob) -> Iterator[Scores]:
-    """Write the detections of the weights; then yield their scores and those of the served model."""
+    """Write the detections of the weights; then yield their scores and those of each served precision."""
     sample = unpack_sample(job.sample, job.task, job.folder / "images")
     reference = PredictionStore(job.reference)
     _predict(job, sample, reference)
-    for predictions in (reference, PredictionStore(job.served)):
+    for predictions in (reference, *map(PredictionStore, job.served)):
         yield evaluate_predictions(predictions, sample)
 
 

@@ -48,7 +48,7 @@ def test_a_field_is_of_the_kind_of_its_parameter() -> None:
         "inference.confidence": "number",  # or the word auto, which passes as it is
     }
     assert {path: found[path].kind for path in kinds} == kinds
-    assert found["serving.precision"].choices == ("f32", "f16", "bf16")
+    assert found["serving.precision"].choices == ("auto", "f32", "f16", "bf16", "int8", "int8-mixed")
     assert found["training.epochs"].description.startswith("Passes over all training images")
     assert (found["model_name"].required, found["base_model"].required) == (True, False)
 

@@ -24,6 +24,7 @@ from tasks.serving.triton_config import (
     read_champion_version,
     read_served_model,
     read_serving_params,
+    require_exact_precision,
     served_alike,
     set_kept_until,
 )
@@ -151,6 +152,8 @@ def test_choices_reach_the_config() -> None:
 
 @pytest.mark.parametrize("serving", [PARAMS, ORT, ServingParams(threads=3)])
 def test_choices_read_back(serving: ServingParams) -> None:
+    """All but the precision, of which each version has its own."""
+    serving = serving.model_copy(update={"precision": "f32"})
     message = parsed(config_pbtxt(model_config([OLD], serving, 3)))
     assert read_serving_params(json_format.MessageToDict(message, preserving_proto_field_name=True)) == serving
 
@@ -224,12 +227,26 @@ def test_engines_are_kept_only_where_no_other_can_be_mistaken_for_them(
             [replace(OLD, task="classify"), replace(OLD, task="classify", version=4, class_names=("RBC",))],
             r"one number of classes, found 2 \(version 3\), 1 \(version 4\)",
         ),
-        ([NEW], "precision f32 or f16 for backend onnxruntime, found 'bf16'.*backend python"),
+        ([NEW], "precision f32 or f16 or int8 or int8-mixed for backend onnxruntime, found 'bf16'.*backend python"),
     ],
 )
 def test_what_onnxruntime_cannot_serve_is_refused(models: list[ServedModel], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model_config(models, ORT, NO_DEFAULT_VERSION)
+
+
+def test_onnxruntime_loads_the_graph_of_the_precision() -> None:
+    config = model_config([replace(OLD, precision="int8-mixed")], ORT, 3)
+    assert config["default_model_filename"] == "model.int8-mixed.onnx"
+    accelerator = config["optimization"]["execution_accelerators"]["gpu_execution_accelerator"][0]
+    assert accelerator["parameters"]["precision_mode"] == "INT8"
+    assert "default_model_filename" not in model_config([OLD], ORT, 3)
+
+
+def test_a_trial_loads_in_its_very_precision_or_not_at_all() -> None:
+    config = require_exact_precision(model_config([OLD], PARAMS, NO_DEFAULT_VERSION))
+    assert config["parameters"]["exact_precision"] == {"string_value": "true"}
+    assert read_served_model(config, 3) == replace(OLD, max_batch_size=8)
 
 
 def test_versions_of_the_same_shapes_are_served_by_onnxruntime_side_by_side() -> None:

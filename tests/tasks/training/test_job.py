@@ -47,7 +47,7 @@ SCORES = Scores(task="detect", metrics={"mAP50": 0.5}, classes={"ca\nt": {"mAP50
         ReferencePredictionJob(
             weights=Path("w.pt"),
             sample=Path("s.zip"),
-            served=Path("served"),
+            served=(Path("served"), Path("bf16")),
             reference=Path("new"),
             image_size=640,
             task="pose",

@@ -133,7 +133,7 @@ def referred(folder: Path, weights: Path) -> None:
     wanted = ReferencePredictionJob(
         weights=weights,
         sample=folder / "sample.zip",
-        served=folder / "served",
+        served=(folder / "served",),
         reference=folder / "reference",
         image_size=64,
         task="detect",

@@ -137,7 +137,7 @@ def prepare(task: str, folder: Path, architecture: str = "", size: int = SIZE) -
     job = ReferencePredictionJob(
         weights=weights,
         sample=folder / "sample.zip",
-        served=folder / "asked",
+        served=(folder / "asked",),
         reference=folder / "reference",
         image_size=size,
         task=task,
@@ -183,5 +183,5 @@ def test_weights_that_cannot_predict_say_why(tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(b"no weights")
     with pytest.raises(TrainingError, match=r"bad\.pt gave no predictions for comparison: "):
         training_steps.predict_reference.fn(
-            tmp_path / "bad.pt", tmp_path / "sample.zip", tmp_path, "detect", SIZE, tmp_path
+            tmp_path / "bad.pt", tmp_path / "sample.zip", [tmp_path], "detect", SIZE, tmp_path
         )

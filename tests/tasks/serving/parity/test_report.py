@@ -1,5 +1,6 @@
 """What people see of a comparison."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from tasks.dataset.validation_sample import ValidationSample
 from tasks.parameters import ParityPolicy
-from tasks.serving.parity.report import parity_markdown, parity_page
+from tasks.serving.parity.precisions import PrecisionChoice, PrecisionTrial
+from tasks.serving.parity.report import draw_frontier, parity_markdown, parity_page
 from tasks.serving.parity.rules import ParityReport, compare_predictions
 from tasks.serving.parity.visuals import MAX_IMAGES, draw_worst
 from tasks.vision.detections import Detections, pack_masks
@@ -41,6 +43,32 @@ def test_the_page_says_verdict_reasons_and_figures(tmp_path: Path) -> None:
     assert "1 of 2 images show no difference" in page
     assert len(parity.reasons) == 2
     assert all(reason.split(",")[0] in page for reason in parity.reasons)
+
+
+def test_the_precisions_that_were_tried_are_a_table_and_a_picture() -> None:
+    own = sample(2)
+    sides = [found(*grid(60)), found(*grid(60))], [found(*grid(60)), found(*grid(20))]
+    passed, refused = judge(sides[0], sides[0], own), judge(*sides, own)
+    passed = replace(passed, served=passed.reference)
+    choice = PrecisionChoice(
+        trials=(
+            PrecisionTrial(precision="f32", parity=passed, rates=(10.0,)),
+            PrecisionTrial(precision="bf16", parity=passed, rates=(20.0,)),
+            PrecisionTrial(precision="int8", parity=refused, rates=(30.0,)),
+            PrecisionTrial(precision="f16", left_out=HOSTILE),
+        )
+    )
+    page = parity_page(choice.judged, [], "title", choice)
+    assert HOSTILE not in page
+    assert page.count("<circle ") == 3
+    for kind, name in (("passed", "f32"), ("chosen", "bf16"), ("refused", "int8")):
+        assert re.search(f'<g class="{kind}"><title>{name}: ', page)
+    markdown = parity_markdown(choice.judged, "title", "", choice)
+    assert HOSTILE not in markdown
+    assert "bf16: Serves" in markdown
+    points = {point.name: point for point in draw_frontier(choice).points}
+    assert points["f32"].x < points["bf16"].x < points["int8"].x
+    assert points["int8"].y > points["bf16"].y == points["f32"].y
 
 
 def test_the_worst_images_come_first_and_are_few(tmp_path: Path) -> None:

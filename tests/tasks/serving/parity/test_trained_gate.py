@@ -1,16 +1,20 @@
 """What honest and wrong exports of trained models score: the figures of docs/serving.md."""
 
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from infra import demo_data
 from tasks.dataset.validation_sample import unpack_sample
 from tasks.export.exporter import write_graph
+from tasks.export.quantizer import write_int8_graphs
 from tasks.media.images import read_image
 from tasks.merge.pack_sample import pack_sample
 from tasks.parameters import ParityPolicy, TrainingParams
@@ -72,7 +76,7 @@ def prepared(data: Path, epochs: int, folder: Path) -> Case:
     job = ReferencePredictionJob(
         weights=weights,
         sample=folder / "sample.zip",
-        served=folder / "asked",
+        served=(folder / "asked",),
         reference=reference,
         image_size=SIZE,
         task="detect",
@@ -93,13 +97,47 @@ def openvino(case: Case, precision: str) -> Ask:
     return lambda square: {"detections": answers[square.tobytes()]}
 
 
-def stretched(case: Case) -> PredictionStore:
-    ask, served = onnx_runtime(case.graph.SerializeToString()), PredictionStore(case.folder / "stretched")
+def stretched(case: Case, ask: Ask, name: str) -> PredictionStore:
+    served = PredictionStore(case.folder / name)
     for image in case.sample.images:
         pixels = read_image(image.path)
         stretch = stretched_letterbox(pixels, SIZE)
         served.add(postprocess(ask(stretch.apply(pixels)), "detect", stretch))
     return served
+
+
+def quantised(case: Case, graph: onnx.ModelProto, images: NDArray[np.uint8], precision: str = "int8") -> Ask:
+    """A graph in INT8, with the ranges of these images."""
+    folder = Path(tempfile.mkdtemp(dir=case.folder))
+    np.save(folder / "images.npy", images)
+    onnx.save(graph, folder / "model.onnx")
+    write_int8_graphs(folder / "model.onnx", folder / "images.npy", {precision: folder / "int8.onnx"})
+    return onnx_runtime((folder / "int8.onnx").read_bytes())
+
+
+def quantised_exports(case: Case) -> Iterator[tuple[str, str, PredictionStore]]:
+    """The same as `exports`, in INT8: with the ranges of wrong images, and of wrong graphs and clients."""
+    shown = np.stack([preprocess(read_image(image.path), "detect", SIZE)[0] for image in case.sample.images[:32]])
+    rng = np.random.default_rng(0)
+    asks = {precision: quantised(case, case.graph, shown, precision) for precision in ("int8", "int8-mixed")}
+    for precision, ask in asks.items():
+        yield precision, "", predict_served(case.sample, SIZE, ask, case.folder / precision)
+    wrong_images = {
+        "noise": rng.integers(0, 256, shown.shape, np.uint8),
+        "faint noise": rng.integers(110, 118, shown.shape, np.uint8),
+        "grey": np.full_like(shown, 114),
+        "black": np.zeros_like(shown),
+        "from 0 to 1": shown // 255,
+        "swapped colours": shown[..., ::-1],
+    }
+    for name, images in wrong_images.items():
+        kind = "" if name == "swapped colours" else "wrong"  # their ranges are nearly the same
+        ask = quantised(case, case.graph, np.ascontiguousarray(images))
+        yield f"int8 of {name}", kind, predict_served(case.sample, SIZE, ask, case.folder / f"int8 {name}")
+    for name, graph in faults.wrong_exports(case.graph, len(CLASSES)).items():
+        ask = quantised(case, graph, shown, "int8-mixed")
+        yield f"int8-mixed, {name}", "wrong", predict_served(case.sample, SIZE, ask, case.folder / f"mixed {name}")
+    yield "int8-mixed, stretched images", "wrong", stretched(case, asks["int8-mixed"], "mixed stretched")
 
 
 def judged(case: Case, served: PredictionStore) -> ParityReport:
@@ -112,7 +150,7 @@ def exports(case: Case) -> Iterator[tuple[str, str, PredictionStore]]:
     for precision in ("f32", "bf16"):
         ask = openvino(case, precision)
         yield f"honest {precision}", "honest", predict_served(case.sample, SIZE, ask, case.folder / precision)
-    yield "stretched images", "wrong", stretched(case)
+    yield "stretched images", "wrong", stretched(case, onnx_runtime(case.graph.SerializeToString()), "stretched")
     kinds = (faults.wrong_exports(case.graph, len(CLASSES)), "wrong"), (faults.slightly_wrong_exports(case.graph), "")
     for graphs, kind in kinds:
         for name, graph in graphs.items():
@@ -124,7 +162,7 @@ def exports(case: Case) -> Iterator[tuple[str, str, PredictionStore]]:
 def test_honest_exports_pass_and_wrong_ones_do_not(data: Path, epochs: int, tmp_path: Path) -> None:
     case, wrong = prepared(data, epochs, tmp_path), []
     print(f"\n{epochs} epochs: mAP50-95 {case.scores.metrics['mAP50-95']:.3f}")
-    for name, kind, served in exports(case):
+    for name, kind, served in chain(exports(case), quantised_exports(case)):
         parity = judged(case, served)
         verdict = "passed" if parity.passed else "stopped"
         print(f"| {name} | {parity.confidence:.3f} | {parity.agreement:.3f} | {parity.map_drop:+.4f} | {verdict} |")
