@@ -150,6 +150,7 @@ bench: setup ## each fast or exact part beside its limit or other tools: checks,
 	@$(PY) pytest -q -s tests/benchmarks/bench_predict.py
 	@$(PY) tests.benchmarks.bench_live_log
 	@$(PY) pytest -q -s tests/benchmarks/bench_rollout.py
+	@$(PY) pytest -q -s tests/benchmarks/bench_clicks.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_inference.py
 	@$(PY) pytest -q -s tests/benchmarks/bench_catalogue.py
 	@$(PY) tests.benchmarks.bench_logs
