@@ -5,12 +5,16 @@ import gc
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from infra.stack_settings import ROOT
+from tasks.log_lines import JsonFormatter
 from tasks.weights.scheduling import stand_back
+
+_imported_with: dict[str, str] = {}
 
 
 def main() -> None:
@@ -37,12 +41,26 @@ def lasting_imports() -> Iterator[None]:
     gc.enable()
 
 
+def remember_settings() -> None:
+    """Remember with which settings Prefect was imported here, for the processes that are forked from this one."""
+    from prefect.logging.configuration import setup_logging
+    from prefect.settings import get_current_settings
+
+    setup_logging(incremental=False)
+    _imported_with.update(
+        _of_prefect(os.environ), **get_current_settings().to_environment_variables(exclude_unset=True)
+    )
+
+
+def _of_prefect(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings in an environment, without what says which run it is of."""
+    return {name: value for name, value in environment.items() if re.match("PREFECT_(?!_)", name)}
+
+
 def run_forked(flow: str, environment: Mapping[str, str]) -> NoReturn:
     """Run a flow in this fork, with that environment, as a session and a group of its own."""
     import atexit
 
-    from prefect import context
-    from prefect.logging.configuration import setup_logging
     from setproctitle import setproctitle
 
     os.setsid()
@@ -52,18 +70,38 @@ def run_forked(flow: str, environment: Mapping[str, str]) -> NoReturn:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
-    context.refresh_global_settings_context()
-    logging.getLogger().handlers.clear()  # or Prefect leaves alone what was not made for this environment
-    setup_logging(incremental=False)
+    _prepare_logging(environment)
     try:
         _run(flow)
     finally:
         atexit._run_exitfuncs()  # noqa: SLF001 - Python does not call them at the end of such a fork
 
 
-def _run(flow: str) -> NoReturn:
-    from prefect import flow_engine
+def _prepare_logging(environment: Mapping[str, str]) -> None:
+    """Have Prefect know the settings of this environment, and its lines say what they are of.
 
+    To read settings that it has already took a third of the processor time of a check of an archive.
+    """
+    if _of_prefect(environment) == _imported_with:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler.formatter, JsonFormatter):  # it knows the environment in which it was made
+                handler.setFormatter(JsonFormatter())
+        return
+    from prefect import context
+    from prefect.logging.configuration import setup_logging
+
+    context.refresh_global_settings_context()
+    logging.getLogger().handlers.clear()  # or Prefect leaves alone what was not made for this environment
+    setup_logging(incremental=False)
+
+
+def _run(flow: str) -> NoReturn:
+    from prefect import flow_engine as prefects
+
+    from infra.suspension import observe_aside
+
+    flow_engine: Any = prefects
+    flow_engine.observe_flow_run_suspension = observe_aside
     sys.exit(flow_engine._main([flow]))  # noqa: SLF001 - what `python -m prefect.flow_engine` calls
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from infra import kubernetes_pool, publish_predict
+from infra import kubernetes_pool, publish_predict, stores
 from infra.command_errors import StackError
 from infra.services import s3_client
 from infra.stack_settings import SECRETS, USER, StackSettings, new_secret
@@ -46,14 +46,13 @@ def _write(path: Path, text: str) -> None:
 
 def initialize_stores(settings: StackSettings) -> None:
     """Make databases, buckets and, with a front door, accounts, and publish model `predict`; what is there stays."""
-    # Imported late: what prefect imports reads PREFECT_API_URL.
-    from infra import bootstrap
+    # Imported late: without a front door there are no accounts.
     from infra.accounts.bootstrap import ensure_accounts
 
-    bootstrap.ensure_databases(settings)
+    stores.ensure_databases(settings)
     if settings.public:
         ensure_accounts(settings)
-    bootstrap.ensure_buckets(settings)
+    stores.ensure_buckets(settings)
     publish_predict.publish(s3_client(settings))
 
 

@@ -35,6 +35,14 @@ def is_complete(settings: StackSettings) -> bool:
         return False
 
 
+def is_of_these_sources(settings: StackSettings) -> bool:
+    """Return whether the last time that all was registered, it was from these very files."""
+    try:
+        return bool(json.loads((settings.state_dir / "registered.json").read_text())["sources"] == _digest())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _registered(settings: StackSettings, api: httpx.Client) -> dict[str, Any]:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     names = [f"{each['entrypoint'].rpartition(':')[2].replace('_', '-')}/{each['name']}" for each in deployments]
@@ -44,7 +52,7 @@ def _registered(settings: StackSettings, api: httpx.Client) -> dict[str, Any]:
     return {
         "sources": _digest(),
         "address": settings.environment["PREFECT_API_URL"],
-        "deployments": {name: _get(api, f"deployments/name/{name}")["job_variables"] for name in names},
+        "deployments": {name: _facts(_get(api, f"deployments/name/{name}")) for name in names},
         "pipelines": sorted(each["name"] for each in _find(api, "deployments", tags={"all_": ["pipelines.yaml"]})),
         "queues": {name: _get(api, f"work_pools/{POOL}/queues/{name}")["concurrency_limit"] for name in queues},
         "template": _get(api, f"work_pools/{POOL}")["base_job_template"],
@@ -55,6 +63,13 @@ def _registered(settings: StackSettings, api: httpx.Client) -> dict[str, Any]:
         ],
         "notifications": _notifications(settings, api),
     }
+
+
+def _facts(deployment: dict[str, Any]) -> list[Any]:
+    """What of a deployment is ours: another checkout that registers with the same server may have replaced it."""
+    schema = json.dumps(deployment["parameter_openapi_schema"], sort_keys=True)
+    facts = [deployment[name] for name in ("job_variables", "entrypoint", "pull_steps", "work_queue_name")]
+    return [*facts, hashlib.sha256(schema.encode()).hexdigest()]
 
 
 def _notifications(settings: StackSettings, api: httpx.Client) -> list[Any]:

@@ -433,7 +433,7 @@ def _worker(
         name=name,
         address=f"http://{HOST}:{health}",
         # `make down` ends what a run works with, too: there is nothing to drain for.
-        command=[*command, "--name", f"{socket.gethostname()}-{name}", "--drain", "0", "--health"],
+        command=[*command, "--name", f"{socket.gethostname()}-{name}", "--drain", "0", "--health", "--prompt"],
         nice=nice,
         ports={setting: number + offset for setting, number in _ports(settings, port).items()},
         check=http_check(f"http://{HOST}:{health}/health"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from infra import front_door, layout, leftovers, postgres, preflight, publish_predict, registration, supervisord
+from infra import front_door, layout, leftovers, postgres, preflight, publish_predict, registration, stores, supervisord
 from infra.command_errors import StackError
 from infra.environment import apply_environment, inherited_environment, scratch, to_env_file, worker_environment
 from infra.metrics.prometheus_services import write_files
@@ -57,10 +57,11 @@ def up(settings: StackSettings, say: Echo = print) -> None:
         say(_passwords(settings))
         say(f"stack is already up; `studio down` stops it ({time.monotonic() - began:.1f} s)")
         return
-    # Imported late: what prefect imports reads PREFECT_API_URL.
-    from infra.pipelines import read_pipelines
+    if not registration.is_of_these_sources(settings):
+        # Imported late: what prefect imports reads PREFECT_API_URL.
+        from infra.pipelines import read_pipelines
 
-    read_pipelines()
+        read_pipelines()
     if supervisord.process(settings) is None:
         _require_parts(settings, wanted)
         _prepare_parts(settings, names)
@@ -148,9 +149,6 @@ def _is_whole(settings: StackSettings, wanted: list[Service]) -> bool:
 
 def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -> None:
     """Stores first, then all servers side by side, and the worker when Prefect answers."""
-    # Imported late: what prefect imports reads PREFECT_API_URL.
-    from infra import bootstrap, notifications, pipelines
-
     by_name = {service.name: service for service in wanted}
 
     def start(*names: str) -> None:
@@ -164,30 +162,41 @@ def _start_in_order(settings: StackSettings, wanted: list[Service], say: Echo) -
     start("postgres", "object-store")
     wait("postgres")
     if settings.public or by_name.keys() & {"prefect", "mlflow"}:
-        bootstrap.ensure_databases(settings)
+        stores.ensure_databases(settings)
     if settings.public:
         _ensure_accounts(settings, say)
     start("prefect", "mlflow")
     wait("object-store")
-    bootstrap.ensure_buckets(settings)
+    stores.ensure_buckets(settings)
     if "triton" in by_name:
         publish_predict.publish(s3_client(settings))
     tritons = [name for name in by_name if name == "triton" or name.startswith(MORE_TRITONS)]
     start(*tritons, "studio", "label-studio", "front-door", "alert-sender", "alertmanager", "prometheus")
     wait("prefect")
-    bootstrap.ensure_work_pool()
-    asyncio.run(bootstrap.ensure_automations())
-    if asyncio.run(notifications.ensure_notifications(settings)):
-        say("STUDIO_NOTIFY has no address now: nobody gets messages any more")
     workers = [name for name in by_name if supervisord.WORKER in name]
-    start(*workers)
-    bootstrap.register_deployments()
-    pipelines.register_pipelines(pipelines.read_pipelines())
+    _register(settings, say, lambda: start(*workers))
     wait("mlflow", *tritons)
     if "triton" in by_name:
         publish_predict.ensure_served(settings, s3_client(settings))
         _remove_leftovers(settings, say)
     wait("studio", *workers, "label-studio", "front-door", "alert-sender", "alertmanager", "prometheus")
+
+
+def _register(settings: StackSettings, say: Echo, start_workers: Callable[[], None]) -> None:
+    """Make or mend what Prefect has to know, unless it does; workers begin as soon as they have a pool."""
+    if registration.is_complete(settings):
+        start_workers()
+        return
+    # Imported late: what prefect imports reads PREFECT_API_URL.
+    from infra import bootstrap, notifications, pipelines
+
+    bootstrap.ensure_work_pool()
+    asyncio.run(bootstrap.ensure_automations())
+    if asyncio.run(notifications.ensure_notifications(settings)):
+        say("STUDIO_NOTIFY has no address now: nobody gets messages any more")
+    start_workers()
+    bootstrap.register_deployments()
+    pipelines.register_pipelines(pipelines.read_pipelines())
     registration.remember(settings)
 
 

@@ -20,6 +20,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
+import httpx
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 from prefect.client.schemas.objects import FlowRun
@@ -34,9 +35,9 @@ from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 from pydantic import PrivateAttr
 
-from infra import engine, flow_processes
+from infra import due_runs, engine
 from infra.command_errors import StackError
-from infra.flow_processes import ForkStarter
+from infra.flow_processes import ForkStarter, Imports
 from infra.gpus import hold
 from infra.registration import POOL
 from infra.stack_settings import ROOT, StackSettings
@@ -121,7 +122,8 @@ class DrainingWorker(ProcessWorker):
     def __init__(self, *given: Any, **named: Any) -> None:  # noqa: ANN401 - what Prefect's own takes
         """Remember the files of the checkout as they are now."""
         super().__init__(*given, **named)
-        self._sources = flow_processes.sources()
+        self.imports = Imports()
+        self._looking = asyncio.Lock()
         self._begun: list[_Noting] = []
 
     @classmethod
@@ -131,7 +133,16 @@ class DrainingWorker(ProcessWorker):
 
     async def get_and_submit_flow_runs(self) -> list[Any]:
         """Take what waits, unless it is draining or its clock is wrong."""
-        return [] if self.is_draining or self._clock_error else await super().get_and_submit_flow_runs()
+        async with self._looking:  # or what an event has it look for is given to it twice
+            return [] if self.is_draining or self._clock_error else await super().get_and_submit_flow_runs()
+
+    async def look(self) -> bool:
+        """Take what waits now; False if there was nothing, though it may take some."""
+        try:
+            return not self.limiter.available_tokens or bool(await self.get_and_submit_flow_runs())
+        except (httpx.HTTPError, RuntimeError) as error:  # its next regular look says what is wrong, or it begins only
+            LOGGER.debug("could not look for runs: %r", error)
+            return True
 
     def is_worker_still_polling(self, query_interval_seconds: float) -> bool:
         """Return whether its health check passes."""
@@ -202,9 +213,7 @@ class DrainingWorker(ProcessWorker):
 
     def starter(self, flow: str, configuration: ProcessJobConfiguration, control: ControlChannel) -> ProcessStarter:
         """Return what starts the process of a run: a fork, if what it would have imported is right for this run."""
-        if flow_processes.sources() == self._sources and not _variables_of_run(configuration):
-            return ForkStarter(flow, configuration.env, control)
-        return EngineCommandStarter(
+        by_itself = EngineCommandStarter(
             entrypoint=flow,
             command=shlex.join([sys.executable, "-m", "infra.engine"]),
             cwd=ROOT,
@@ -214,6 +223,15 @@ class DrainingWorker(ProcessWorker):
             isolate_process_group=True,
             env_overrides_settings=True,
         )
+        self.imports.renew_if_old()
+        if _variables_of_run(configuration) or not self.imports.are_possible():
+            return by_itself
+        return ForkStarter(flow, configuration.env, control, self.imports, by_itself)
+
+    @property
+    def queues(self) -> list[str]:
+        """From which it takes runs; of all, if none is named."""
+        return sorted(self._work_queues)
 
     @property
     def groups(self) -> set[int]:
@@ -239,13 +257,16 @@ def _variables_of_run(configuration: ProcessJobConfiguration) -> set[str]:
     }
 
 
-async def work(worker: DrainingWorker, drain_s: float, *, with_healthcheck: bool = False) -> None:
+async def work(
+    worker: DrainingWorker, drain_s: float, *, with_healthcheck: bool = False, is_prompt: bool = False
+) -> None:
     """Work until SIGTERM or SIGINT, then drain; a second signal ends the runs at once."""
     told = asyncio.Semaphore(0)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.release)
     working = asyncio.create_task(worker.start(with_healthcheck=with_healthcheck, printer=LOGGER.info))
     waiting = asyncio.create_task(told.acquire())
+    following = asyncio.create_task(due_runs.follow(worker.queues, worker.look)) if is_prompt else None
     await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
     if waiting.done():
         again = asyncio.create_task(told.acquire())
@@ -253,6 +274,8 @@ async def work(worker: DrainingWorker, drain_s: float, *, with_healthcheck: bool
         again.cancel()
         working.cancel()
     waiting.cancel()
+    if following:
+        following.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await working
 
@@ -300,6 +323,7 @@ def main() -> None:
     parser.add_argument("--gpus", help="that its runs see, by number: 0, or 0+1 for both; no other worker has them")
     parser.add_argument("--nice", type=int, default=0, help="how far its runs stand back behind others, 0 to 19")
     parser.add_argument("--health", action="store_true", help="say at PREFECT_WORKER_WEBSERVER_PORT whether it is well")
+    parser.add_argument("--prompt", action="store_true", help="take runs when the server says that they wait")
     given = parser.parse_args()
     os.nice(given.nice)
     gpus = given.gpus.split("+") if given.gpus else []
@@ -311,11 +335,12 @@ def main() -> None:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the driver's numbers; CUDA's own begin with the fastest
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     worker = DrainingWorker(name=given.name, work_pool_name=POOL, work_queues=given.queue, limit=given.limit)
-    flow_processes.begin(at_once=given.limit > 1)
+    if given.limit > 1:  # a worker of trainings would have them in memory for hours before it takes its first
+        worker.imports.begin()
     refused: ExceptionGroup[PrefectHTTPStatusError] | None = None
     with held:
         try:
-            asyncio.run(work(worker, given.drain, with_healthcheck=given.health))
+            asyncio.run(work(worker, given.drain, with_healthcheck=given.health, is_prompt=given.prompt))
         except* PrefectHTTPStatusError as errors:
             refused, others = errors.split(_is_shut_out)
             if others:

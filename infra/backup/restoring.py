@@ -172,9 +172,9 @@ def _restore_databases(
 
 def _restore_objects(settings: StackSettings, source: BackupFolder, manifest: Manifest, say: Echo) -> None:
     # Imported late: what prefect imports reads PREFECT_API_URL.
-    from infra import bootstrap
+    from infra import stores
 
-    bootstrap.ensure_buckets(settings)
+    stores.ensure_buckets(settings)
     admin = s3_client(settings, Role.ADMIN)
     for bucket in sorted({*manifest.buckets} - {*Bucket} - {*objects.list_buckets()}):  # that somebody has made
         admin.create_bucket(Bucket=bucket)

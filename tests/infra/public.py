@@ -31,7 +31,7 @@ from starlette.routing import Route
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from infra import bootstrap, postgres, stack, supervisord
+from infra import postgres, stack, stores, supervisord
 from infra.accounts.bootstrap import ensure_accounts
 from infra.accounts.cookies import SESSION
 from infra.accounts.permissions import SOCKET, locate, need_of
@@ -196,13 +196,13 @@ def _start(settings: StackSettings, parts: tuple[str, ...]) -> None:
     for name in ("postgres", "object-store", "front-door"):
         supervisord.start_service(settings, name)
     stack.wait_until_healthy([wanted["postgres"]], settings, print)
-    bootstrap.ensure_databases(settings)
+    stores.ensure_databases(settings)
     if "studio" in wanted:
         ensure_accounts(settings)
     for name in {"prefect", "mlflow", "studio"} & wanted.keys():
         supervisord.start_service(settings, name)
     stack.wait_until_healthy([wanted[name] for name in parts[1:]], settings, print)
-    bootstrap.ensure_buckets(settings)
+    stores.ensure_buckets(settings)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infra import bootstrap
+from infra import bootstrap, stores
 from infra.stack_settings import StackSettings
 from tests.clients import pause_schedules, prefect_api
 
@@ -26,13 +26,13 @@ class Store:
 
 
 def test_a_store_that_refuses_to_replace_a_changed_object_is_taken() -> None:
-    bootstrap.require_conditional_writes(Store(412))  # type: ignore[arg-type]
+    stores.require_conditional_writes(Store(412))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("status", "found"), [(None, "written over"), (501, "PutObject")])
 def test_a_store_without_conditional_writes_is_refused(status: int | None, found: str) -> None:
     with pytest.raises(RuntimeError, match=rf"found .*{found}.*If-Match"):
-        bootstrap.require_conditional_writes(Store(status))  # type: ignore[arg-type]
+        stores.require_conditional_writes(Store(status))  # type: ignore[arg-type]
 
 
 @pytest.mark.heavy

@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from infra import bootstrap, registration, supervisord
 from infra import stack as local_stack
-from infra import supervisord
 from infra.command_errors import StackError
 from infra.environment import AWS_MISLEADING, apply_environment, inherited_environment, to_env_file, worker_environment
 from infra.ports import is_free
@@ -69,6 +69,18 @@ def test_up_mends_what_is_missing_on_a_running_stack(stack: StackSettings) -> No
         assert automation(api)["trigger"]["within"] == 90
     pause_schedules(stack)
     assert supervisord.states(stack)["studio"] == "RUNNING"
+
+
+def test_a_start_registers_nothing_that_prefect_knows_and_all_if_something_is_missing(
+    stack: StackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, registered = list[str](), list[bool]()
+    monkeypatch.setattr(bootstrap, "register_deployments", lambda: registered.append(True))
+    local_stack._register(stack, started.append, lambda: started.append("workers"))
+    assert (started, registered) == (["workers"], [])
+    monkeypatch.setattr(registration, "is_complete", lambda _: False)
+    local_stack._register(stack, started.append, lambda: started.append("workers"))
+    assert (started, registered) == (["workers"] * 2, [True])
 
 
 def automation(api: httpx.Client) -> dict[str, Any]:

@@ -183,18 +183,19 @@ def a_run_with_a_process() -> tuple[UUID, psutil.Process]:
     return run, process
 
 
-@pytest.mark.parametrize("changed", ["", "a file", "a variable", "a setting"])
-def test_a_run_imports_anew_what_may_differ_from_what_was_imported(
-    monkeypatch: pytest.MonkeyPatch, changed: str
-) -> None:
+@pytest.mark.parametrize("changed", ["", "a variable", "a setting"])
+def test_a_run_imports_anew_what_its_variables_may_change(changed: str) -> None:
     worker = DrainingWorker(work_pool_name="gpu", limit=1)
     given = {"a variable": {"OMP_NUM_THREADS": "7"}, "a setting": {"PREFECT_FLOWS_DEFAULT_RETRIES": "7"}}
-    configuration = prepared(PULL_STEPS, env=given.get(changed, {}))
-    if changed == "a file":
-        found = {**flow_processes.sources(), ROOT / "flows" / "train_model.py": 1}
-        monkeypatch.setattr(flow_processes, "sources", lambda: found)
-    starter = worker.starter("flows.x.x", configuration, ControlChannel())
+    starter = worker.starter("flows.x.x", prepared(PULL_STEPS, env=given.get(changed, {})), ControlChannel())
     assert isinstance(starter, EngineCommandStarter if changed else ForkStarter)
+
+
+def test_a_run_starts_by_itself_while_a_file_ends_who_imports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = DrainingWorker(work_pool_name="gpu", limit=1)
+    monkeypatch.setattr(worker.imports, "are_possible", lambda: False)
+    starter = worker.starter("flows.x.x", prepared(PULL_STEPS, env={}), ControlChannel())
+    assert isinstance(starter, EngineCommandStarter)
 
 
 def test_the_lock_of_an_editor_beside_a_flow_keeps_no_run_from_its_start(

@@ -58,10 +58,10 @@ def _answers(settings: StackSettings) -> bool:
 @contextlib.contextmanager
 def run_postgres_with_accounts(folder: Path) -> Iterator[StackSettings]:
     """The settings of a stack of which the database alone runs, with the tables of accounts."""
-    from infra import bootstrap
+    from infra import stores
 
     with run_postgres(folder) as settings:
-        bootstrap.ensure_databases(settings)
+        stores.ensure_databases(settings)
         with open_accounts(settings) as database:
             migrate(database)
         yield settings
