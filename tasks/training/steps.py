@@ -119,7 +119,9 @@ def evaluate(subjects: Sequence[EvaluationTarget], task: str, training: Training
     """
     scores, failure = _events_of(_evaluation_job(subjects, task, training, folder), Scores)
     if len(scores) < len(subjects):
-        raise TrainingError(f"{subjects[len(scores)].weights.name} could not be evaluated: {failure_reason(failure, folder)}")
+        raise TrainingError(
+            f"{subjects[len(scores)].weights.name} could not be evaluated: {failure_reason(failure, folder)}"
+        )
     return scores
 
 

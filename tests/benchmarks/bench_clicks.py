@@ -30,6 +30,7 @@ from infra.stack_settings import StackSettings
 from infra.upload import upload
 from tasks.orchestration.prefect_client import patient_client
 from tasks.storage.object_names import Bucket
+from tests.benchmarks.results import Measure, record, work_a_yardstick
 from tests.clients import prefect_api
 from tests.supervised import process_of
 
@@ -57,6 +58,7 @@ class Clicks:
         self._services = {name: process_of(stack, name) for name in SERVICES}
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._spent: dict[str, list[float]] = defaultdict(list)
+        self._yardstick: list[float] = []
 
     def click(self, parameters: Mapping[str, Any]) -> None:
         """Start a run, wait until it has ended, and note what took how long; fails unless it completes."""
@@ -74,6 +76,9 @@ class Clicks:
             self._spent[name].append(spent - before[name])
         for name, seconds in parts(UUID(made["id"]), began).items():
             self._seconds[name].append(seconds)
+        began_yardstick = time.perf_counter()
+        work_a_yardstick()
+        self._yardstick.append(time.perf_counter() - began_yardstick)
 
     def _processor_times(self) -> dict[str, float]:
         """Of each service and what it has started, ended ones too; the runs are those of what the worker has forked."""
@@ -84,13 +89,23 @@ class Clicks:
         spent["worker"] -= spent["its own process"]
         return spent
 
-    def show(self, what: str) -> None:
-        """Print the medians, those of steps in their order."""
+    def show(self, what: str, goal: float | None = None) -> None:
+        """Print the medians, those of steps in their order; `goal` are the most seconds from click to end."""
         print(f"\n{what}: {len(self._seconds[IN_ALL])} times")
         for name, seconds in self._seconds.items():
             print(f"  {name:<34} {median(seconds):6.2f} s   ({min(seconds):.2f} to {max(seconds):.2f})")
         busy = {name: median(spent) for name, spent in self._spent.items()}
         print("  processor: " + ", ".join(f"{name} {spent:.2f} s" for name, spent in busy.items() if spent >= 0.01))
+        record(
+            Measure(
+                name=f"a click: {what}",
+                unit="s",
+                better="less",
+                ours=self._seconds[IN_ALL],
+                yardstick=self._yardstick,
+                goal=goal,
+            )
+        )
 
 
 def _spent(process: psutil.Process) -> float:
@@ -137,14 +152,14 @@ def archive(stack: StackSettings, tmp_path_factory: pytest.TempPathFactory) -> s
 
 @pytest.fixture(scope="module")
 def deployed(stack: StackSettings, untrained: Path) -> str:
-    """A model of which version 1 is served, and deployed `CLICKS` times."""
+    """A model of which version 1 is served."""
     upload(stack, [untrained], Bucket.BASE_MODELS, replace=True)
     registering = Clicks(stack, "register-model")
     registering.click({"model_name": "clicked", "weights": untrained.name, "archive": None})
     registering.show("register-model, weights of YOLO11n")
     deploying = Clicks(stack, "deploy-model")
     deploying.click({"model_name": "clicked", "version": 1})
-    deploying.show("deploy-model, YOLO11n at 640 px")
+    deploying.show("deploy-model, YOLO11n at 640 px", goal=20)
     return "clicked"
 
 
@@ -152,14 +167,14 @@ def test_checks_of_an_archive(stack: StackSettings, archive: str) -> None:
     clicks = Clicks(stack, "validate-dataset")
     for number in range(CLICKS + 1):
         clicks.click({"archive": archive, "policy": {"max_ratio": 200 + number}})  # as if nobody had asked before
-    clicks.show(f"validate-dataset, {PLAN.train + PLAN.val} images")
+    clicks.show(f"validate-dataset, {PLAN.train + PLAN.val} images", goal=4)
 
 
 def test_checks_that_were_done_before(stack: StackSettings, archive: str) -> None:
     clicks = Clicks(stack, "validate-dataset")
     for _ in range(CLICKS + 1):
         clicks.click({"archive": archive})
-    clicks.show("validate-dataset, the same bytes again")
+    clicks.show("validate-dataset, the same bytes again", goal=4)
 
 
 def test_inference(stack: StackSettings, deployed: str, tmp_path: Path) -> None:
@@ -168,4 +183,4 @@ def test_inference(stack: StackSettings, deployed: str, tmp_path: Path) -> None:
     clicks = Clicks(stack, "run-inference")
     for _ in range(CLICKS):
         clicks.click({"model_name": deployed, "inputs": [f"clicked/{media[0].name}"]})
-    clicks.show("run-inference, 40 images")
+    clicks.show("run-inference, 40 images", goal=5)

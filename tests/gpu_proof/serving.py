@@ -136,7 +136,7 @@ def _predict_reference(setup: Setup, weights: Path) -> tuple[PredictionStore, Sc
     job = ReferencePredictionJob(
         weights=weights,
         sample=sample_file(setup),
-        served=setup.folder / "found-0",
+        served=(setup.folder / "found-0",),
         reference=folder / "reference",
         image_size=setup.scale.image_size,
         task="detect",

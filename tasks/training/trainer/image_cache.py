@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 from ultralytics.utils.patches import imread
 
-from tasks.merge.yolo_writer import list_images
+from tasks.merge.written_files import list_images
 from tasks.rendering.sizes import format_bytes
 from tasks.training.job import TrainingJob
 from tasks.vision.geometry import Rgb
