@@ -19,6 +19,7 @@ KNOWN = {
     "triton_python_backend_utils",  # Triton's own
     "openvino",  # of .venv-triton
     "cleanvision",  # tests/benchmarks/peers.py makes an environment for it
+    "sahi",  # tests/benchmarks/slicers.py says how to have it
     *("_typeshed", "mypy_boto3_s3"),  # for mypy alone: its own, and that of boto3-stubs[s3]
 }
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())

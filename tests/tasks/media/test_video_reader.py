@@ -79,8 +79,8 @@ KINDS: dict[str, Any] = {
 def test_every_kind_of_video_gives_all_frames_and_their_times(tmp_path: Path, name: str) -> None:
     frames = list(read_frames(film(tmp_path / name, STEADY[:20], **KINDS[name])))
     width, height = KINDS[name].get("size", (64, 48))
-    # The muxer of MPEG itself lets a frame slip.
-    slip = 40 if name.endswith(".mpg") else 0
+    # The muxer of MPEG itself lets frames slip, by up to two, and not always the same.
+    slip = 80 if name.endswith(".mpg") else 0
     assert [time for _, time, _ in frames] == pytest.approx(STEADY[:20], abs=0.6 + slip)
     assert {image.shape for _, _, image in frames} == {(height, width, 3)}
     red, green, blue = frames[5][2][8, 8].astype(int)
