@@ -104,7 +104,7 @@ def test_metric_names_are_such_as_mlflow_takes(name: str, expected: str) -> None
 
 TEMPLATES = Path(render_page.__code__.co_filename).with_name("templates")
 STYLES = {"report": ("document",), "training": ("document", "judgement"), "parity": ("document", "judgement")}
-FILLED_IN = {*Severity, *Verdict, "passed", "failed", "chosen"}
+FILLED_IN = {*Severity, *Verdict, "passed", "failed", "chosen", "refused"}
 
 
 @pytest.mark.parametrize("name", STYLES)
