@@ -5,6 +5,7 @@ graph; TARGETS is a JSON object of files by precision.
 """
 
 import json
+import logging
 import resource
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ def main(kind: str, source: str, second: str, third: str, refusal: str, owner: s
         else:
             from tasks.export.quantizer import write_int8_graphs
 
+            logging.disable(logging.WARNING)  # of the quantiser, about a step that our export has done
             write_int8_graphs(
                 Path(source), Path(second), {name: Path(path) for name, path in json.loads(third).items()}
             )

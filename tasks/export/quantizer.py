@@ -1,6 +1,5 @@
 """The served graph with its convolutions in INT8, by ONNX Runtime's static quantisation."""
 
-import logging
 import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -32,7 +31,6 @@ def write_int8_graphs(graph: Path, images: Path, targets: Mapping[str, Path]) ->
     Raises:
         ExportError: The graph has nothing to quantise, or does not run any more.
     """
-    logging.disable(logging.WARNING)  # of the quantiser, about a step that our export has done
     squares = np.load(images, allow_pickle=False)
     model = _named(onnx.load(graph))
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv" and _INTEGRAL not in node.name]

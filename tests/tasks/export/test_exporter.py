@@ -121,7 +121,7 @@ from tasks.export import __main__ as export
 
 write_graph = lambda *_: bytearray(export.MAX_MEMORY_BYTES)
 sys.modules["tasks.export.exporter"] = types.SimpleNamespace(write_graph=write_graph)
-export.main("weights.pt", ".", "64", *sys.argv[1:])
+export.main("graph", "weights.pt", ".", "64", *sys.argv[1:])
 """
 
 
