@@ -90,7 +90,8 @@ class Clicks:
         return spent
 
     def show(self, what: str, goal: float | None = None) -> None:
-        """Print the medians, those of steps in their order; `goal` are the most seconds from click to end."""
+        """At the end, print the medians, steps in their order; `goal` are the most seconds from click to end."""
+        self._api.close()
         print(f"\n{what}: {len(self._seconds[IN_ALL])} times")
         for name, seconds in self._seconds.items():
             print(f"  {name:<34} {median(seconds):6.2f} s   ({min(seconds):.2f} to {max(seconds):.2f})")
