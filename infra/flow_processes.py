@@ -91,8 +91,7 @@ class Imports:
             OSError: That one has ended since.
             EOFError: The same, later.
         """
-        _CONTEXT.set_forkserver_preload(PRELOAD)
-        forkserver.ensure_running()
+        self.begin()
         server = _SERVER._forkserver_pid  # noqa: SLF001
         with self._lock:
             has_forked = server in self._forks

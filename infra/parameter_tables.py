@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
+from infra.generated_files import write_stale
 from infra.stack_settings import ROOT
 from tasks.finding_codes import Code
 from tasks.orchestration.events import EVENTS
@@ -134,13 +135,11 @@ def main() -> int:
         names = ", ".join(f"<!-- parameters of {flow} -->" for flow in missing)
         sys.stderr.write(f"expected a table of the parameters of each flow, found no {names}; add it to flows.md\n")
         return 1
-    stale = [page for page, text in written.items() if text != page.read_text()]
+    stale = write_stale(written, check=check)
     if check and stale:
         names = ", ".join(page.name for page in stale)
         sys.stderr.write(f"expected the parameters of the flows, found older tables in {names}; run `make docs`\n")
         return 1
-    for page in stale:
-        page.write_text(written[page])
     return 0
 
 

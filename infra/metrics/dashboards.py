@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.generated_files import write_stale
+
 FOLDER = Path(__file__).with_name("dashboards")
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 RATE = "5m"  # over which changes are told; at least four scrapes
@@ -305,13 +307,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
     is_check = parser.parse_args().check
-    stale = [path for path, text in files().items() if not path.exists() or path.read_text() != text]
-    for path in stale:
-        if is_check:
-            print(f"{path} is out of date: run `python -m infra.metrics.dashboards`")
-        else:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(files()[path])
+    stale = write_stale(files(), check=is_check)
+    for path in stale if is_check else ():
+        print(f"{path} is out of date: run `python -m infra.metrics.dashboards`")
     return 1 if stale and is_check else 0
 
 

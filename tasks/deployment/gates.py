@@ -41,7 +41,7 @@ def require_parity(
         StudioError: There is nothing to compare them on.
     """
     title = f"{candidate.name} version {candidate.version}"
-    compared = compare_precisions(change, candidate, weights, sample, policy, sample.folder)
+    compared = compare_precisions(change, candidate, weights, sample, policy)
     choice = compared.choice
     parity, precision = choice.judged, choice.chosen.precision
 

@@ -90,11 +90,11 @@ def ensure_graph(
     """
     if precision not in PRECISION_GRAPHS:
         return PrecisionGraph(precision=precision or EXACT, digest=exported)
-    return ensure_graphs(registered, [precision], sample, sample.folder)[precision]
+    return ensure_graphs(registered, [precision], sample)[precision]
 
 
 def ensure_graphs(
-    registered: ServedModel | ModelVersion, precisions: Sequence[str], sample: VersionSample, folder: Path
+    registered: ServedModel | ModelVersion, precisions: Sequence[str], sample: VersionSample
 ) -> dict[str, PrecisionGraph]:
     """Return the graphs of precisions that have one of their own; those that are not in the repository are made.
 
@@ -107,16 +107,15 @@ def ensure_graphs(
     graphs = {
         precision: PrecisionGraph(precision=precision, digest=digest) for precision, digest in found.items() if digest
     }
-    targets = {
-        precision: folder / "quantized" / PRECISION_GRAPHS[precision] for precision in found if precision not in graphs
-    }
+    folder = sample.folder / "quantized"
+    targets = {precision: folder / PRECISION_GRAPHS[precision] for precision in found if precision not in graphs}
     if targets:
         log_step("quantising version %d", version)
-        (folder / "quantized").mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         images = sample.unpacked.images[:CALIBRATION_IMAGES]
         squares = [preprocess(read_image(each.path), registered.task, registered.image_size)[0] for each in images]
-        fetch_graph(name, version, folder / "quantized" / GRAPH)
-        quantize_graph(folder / "quantized" / GRAPH, squares, targets)
+        fetch_graph(name, version, folder / GRAPH)
+        quantize_graph(folder / GRAPH, squares, targets)
     return graphs | {
         precision: PrecisionGraph(precision=precision, digest=sha256_of(path), new=path)
         for precision, path in targets.items()
@@ -124,13 +123,13 @@ def ensure_graphs(
 
 
 def compare_precisions(
-    change: Rollout, candidate: ServedModel, weights: Path, sample: VersionSample, policy: ParityPolicy, folder: Path
+    change: Rollout, candidate: ServedModel, weights: Path, sample: VersionSample, policy: ParityPolicy
 ) -> Comparison:
     """Return how Triton answers, and how fast, in each precision that may serve.
 
     Unless the change is to find the precision, it is the candidate's own alone.
     """
-    return _Comparer(change, weights, sample, policy, folder).compare(candidate)
+    return _Comparer(change, weights, sample, policy).compare(candidate)
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,6 @@ class _Comparer:
     weights: Path
     sample: VersionSample
     policy: ParityPolicy
-    folder: Path
 
     def compare(self, candidate: ServedModel) -> Comparison:
         """Compare the candidate, and the same in other precisions if one is to be found."""
@@ -170,7 +168,7 @@ class _Comparer:
         if reduced := try_loading(_REDUCED[self.change.serving.backend], candidate.digest):
             return reduced
         try:
-            graphs = ensure_graphs(candidate, _INTEGER, self.sample, self.folder)
+            graphs = ensure_graphs(candidate, _INTEGER, self.sample)
         except StudioError as error:
             if error.transient:
                 raise
@@ -197,7 +195,7 @@ class _Comparer:
     ) -> Comparison:
         served = [self._served(precision) for precision in timed]
         reference, scores = predict_reference(
-            self.weights, self.sample.packed, served, candidate.task, candidate.image_size, self.folder
+            self.weights, self.sample.packed, served, candidate.task, candidate.image_size, self.sample.folder
         )
         trials = [
             PrecisionTrial(
@@ -219,4 +217,4 @@ class _Comparer:
         )
 
     def _served(self, precision: str) -> Path:
-        return self.folder / "served" / precision
+        return self.sample.folder / "served" / precision

@@ -11,6 +11,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 
+from infra.generated_files import write_stale
 from infra.stack_settings import ROOT
 from tests.benchmarks.__main__ import BENCHES
 from tests.benchmarks.results import BenchRun, Measure, ResultFile, ResultFileError, load, number
@@ -95,13 +96,11 @@ def main() -> int:
     except ResultFileError as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
-    stale = [page for page, text in written.items() if text != page.read_text()]
+    stale = write_stale(written, check=check)
     if check and stale:
         names = ", ".join(page.name for page in stale)
         sys.stderr.write(f"expected the figures of {SOURCE.name}, found others in {names}; run `make docs`\n")
         return 1
-    for page in stale:
-        page.write_text(written[page])
     return 0
 
 

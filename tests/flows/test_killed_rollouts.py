@@ -87,26 +87,23 @@ def assert_served(name: str, version: int, clients: Traffic) -> None:
     assert (clients.failures, clients.wrong) == ([], [])
 
 
-@pytest.mark.parametrize("place", WHILE_IT_IS_TRIED)
-def test_killed_while_it_is_tried_clients_have_the_champion(exported: str, place: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "serving", "place"),
+    [
+        *(("deploy", UNCOMPARED, place) for place in WHILE_IT_IS_TRIED),
+        *(("compare", COMPARED, place) for place in WHILE_PRECISIONS_ARE_TRIED),
+    ],
+)
+def test_killed_while_it_is_tried_clients_have_the_champion(
+    exported: str, change: str, serving: dict[str, Any], place: str
+) -> None:
+    """And the next deployment finds nothing of what was tried, in one precision or in several."""
     name = exported
     with Traffic(name) as clients:
-        killed("deploy", name, 2, place)
+        killed(change, name, 2, place)
     assert (champion(name), clients.versions) == ("1", {"1"})
     with Traffic(name) as clients:
-        assert deploy(name, 2, **UNCOMPARED).is_completed()
-    assert_served(name, 2, clients)
-
-
-@pytest.mark.parametrize("place", WHILE_PRECISIONS_ARE_TRIED)
-def test_killed_while_precisions_are_tried_clients_have_the_champion(exported: str, place: str) -> None:
-    """And the next deployment of another kind finds nothing of them."""
-    name = exported
-    with Traffic(name) as clients:
-        killed("compare", name, 2, place)
-    assert (champion(name), clients.versions) == ("1", {"1"})
-    with Traffic(name) as clients:
-        assert deploy(name, 2, **COMPARED).is_completed()
+        assert deploy(name, 2, **serving).is_completed()
     assert_served(name, 2, clients)
 
 
