@@ -1,8 +1,8 @@
 """`python -m tests.flows.dying FLOW MODEL VERSION HOW PLACE`: run a flow that is stopped at one place.
 
 VERSION 0 names none. HOW is `killed`, or `held` until standard input has a line. PLACE is one string,
-`WHEN NAME COUNT`: `before` or `after` call number COUNT of NAME, a full dotted one. The id of the flow run is printed
-there.
+`WHEN NAME COUNT`: `before` call number COUNT of NAME, a full dotted one, or `after` the one of that number
+that returns. The id of the flow run is printed there.
 """
 
 import functools
@@ -33,16 +33,17 @@ def stop(how: str) -> None:
 
 
 def stopping(function: Callable[..., Any], how: str, when: str, count: int) -> Callable[..., Any]:
-    calls = 0
+    calls = returned = 0
 
     @functools.wraps(function)  # with the attributes of a step
     def called(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
+        nonlocal calls, returned
         calls += 1
         if (calls, when) == (count, "before"):
             stop(how)
         result = function(*args, **kwargs)
-        if (calls, when) == (count, "after"):
+        returned += 1
+        if (returned, when) == (count, "after"):
             stop(how)
         return result
 
